@@ -1,0 +1,253 @@
+"""Bring a volume onto a model's grid, and results back onto the scan's own grid.
+
+The steps are: flips and permutations to the model's orientation, resampling to
+its spacing, cropping or padding about the centre to its shape, and its
+intensity rule. Each is left out where the model does not ask for it. All but
+resampling are voxel-exact both ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from scipy import ndimage
+
+from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.volume import Volume, orientation_change
+
+__all__ = ["INTENSITY_RULES", "Conformed", "InputSpec", "conform"]
+
+
+def _divide_by_max(x: np.ndarray) -> np.ndarray:
+    peak = x.max()
+    return x / peak if peak > 0 else x
+
+
+def _z_score(x: np.ndarray) -> np.ndarray:
+    inside = x[x != 0]
+    if inside.size == 0 or inside.std() == 0:
+        return x - x.mean()
+    return (x - inside.mean()) / inside.std()
+
+
+def _percentile(x: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(x, (1, 99))
+    return np.clip((x - low) / (high - low), 0, 1) if high > low else np.zeros_like(x)
+
+
+#: intensity rules by name: "max" divides by the maximum, "z-score" uses the mean
+#: and deviation of the non-zero voxels, "percentile" maps the 1st..99th to 0..1
+INTENSITY_RULES = {
+    "max": _divide_by_max,
+    "z-score": _z_score,
+    "percentile": _percentile,
+    "none": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model expects of its input; None means "as the scan is".
+
+    Parameters
+    ----------
+    shape : (int, int, int), optional
+        Voxels along the model's axes.
+    spacing : (float, float, float), optional
+        Millimetres between voxels along the model's axes.
+    orientation : str, optional
+        Where the model's axes point to, e.g. "RAS".
+    intensity : str
+        One of `INTENSITY_RULES`.
+
+    Raises
+    ------
+    VolumeError
+        If a value is not of this form.
+    """
+
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    orientation: str | None = None
+    intensity: str = "max"
+
+    def __post_init__(self) -> None:
+        for what, kind in (("shape", int), ("spacing", float)):
+            value = getattr(self, what)
+            if value is None:
+                continue
+            value = tuple(kind(v) for v in value)
+            if len(value) != 3 or min(value) <= 0:
+                raise VolumeError(
+                    f"The model's input {what} {value} is not three positive numbers."
+                )
+            object.__setattr__(self, what, value)
+        if self.orientation is not None:
+            orientation_change(np.eye(4), self.orientation)
+        if self.intensity not in INTENSITY_RULES:
+            raise VolumeError(
+                f"'{self.intensity}' is not an intensity rule; use one of "
+                f"{', '.join(INTENSITY_RULES)}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, as a checkpoint's header stores them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Conformed:
+    """A volume on a model's grid, and the way back.
+
+    Attributes
+    ----------
+    data : array, float32, shape of the model's input
+        After the intensity rule.
+    affine : array, shape (4, 4)
+        Voxels of the model's grid to RAS millimetres.
+    notes : tuple of str
+        What a user should know, e.g. that part of the scan is cropped.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    notes: tuple[str, ...]
+    _source_shape: tuple[int, int, int]
+    _flips: np.ndarray
+    _unflips: np.ndarray
+    _oriented_shape: tuple[int, int, int]
+    _sampled_shape: tuple[int, int, int]
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Millimetres between voxels along the model's axes."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def labels(self, labels: np.ndarray) -> np.ndarray:
+        """A label volume of the scan's grid on the model's grid (nearest neighbour, 0 outside)."""
+        labels = apply_orientation(np.asarray(labels), self._flips)
+        labels = _resample(labels, self._sampled_shape, order=0)
+        return np.ascontiguousarray(_crop_or_pad(labels, self.data.shape))
+
+    def back(self, result: np.ndarray) -> np.ndarray:
+        """A result of the model's grid on the scan's grid (trilinear, 0 where the model saw nothing)."""
+        result = _crop_or_pad(np.asarray(result, dtype=np.float32), self._sampled_shape)
+        result = _resample(result, self._oriented_shape, order=1)
+        return np.ascontiguousarray(apply_orientation(result, self._unflips))
+
+
+def conform(volume: Volume, spec: InputSpec) -> Conformed:
+    """Bring a volume onto the grid that `spec` describes.
+
+    Parameters
+    ----------
+    volume : Volume
+    spec : InputSpec
+
+    Returns
+    -------
+    Conformed
+    """
+    notes = []
+    affine = volume.affine
+    flips = orientation_change(affine, volume.orientation)
+    if spec.orientation is not None:
+        if volume.orientation_known:
+            flips = orientation_change(affine, spec.orientation)
+        else:
+            notes.append(
+                f"The model expects {spec.orientation} axes, but '{volume.name}' does not say how "
+                "it is oriented; it is taken as it is."
+            )
+    data = apply_orientation(volume.data, flips)
+    affine = affine @ inv_ornt_aff(flips, volume.shape)
+    oriented_shape = data.shape
+
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    sampled_shape = oriented_shape
+    if spec.spacing is not None and not np.allclose(spacing, spec.spacing, rtol=1e-3):
+        sampled_shape = tuple(
+            max(1, round(n * s / t))
+            for n, s, t in zip(oriented_shape, spacing, spec.spacing, strict=True)
+        )
+        step = np.array(oriented_shape) / np.array(sampled_shape)
+        data = _resample(data, sampled_shape, order=1)
+        affine = affine @ _scaled_grid(step)
+    shape = spec.shape or sampled_shape
+    start = [_centred_start(n, m) for n, m in zip(sampled_shape, shape, strict=True)]
+    lost = _lost_content(data, shape)
+    data = _crop_or_pad(data, shape)
+    if lost > 0.005:
+        notes.append(
+            f"{lost:.1%} of '{volume.name}' (by intensity) lies outside the model's "
+            f"{' x '.join(map(str, shape))} voxels and is not seen by it."
+        )
+    shift = np.eye(4)
+    shift[:3, 3] = start
+    return Conformed(
+        data=np.ascontiguousarray(INTENSITY_RULES[spec.intensity](data), dtype=np.float32),
+        affine=affine @ shift,
+        notes=tuple(notes),
+        _source_shape=volume.shape,
+        _flips=flips,
+        _unflips=_inverse_orientation(flips),
+        _oriented_shape=oriented_shape,
+        _sampled_shape=sampled_shape,
+    )
+
+
+def _inverse_orientation(flips: np.ndarray) -> np.ndarray:
+    inverse = np.empty_like(flips)
+    for axis, (target, sign) in enumerate(flips):
+        inverse[int(target)] = axis, sign
+    return inverse
+
+
+def _scaled_grid(step: np.ndarray) -> np.ndarray:
+    """Affine of a grid with the same outer edges whose cells are `step` times as wide."""
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = (step - 1) / 2
+    return affine
+
+
+def _resample(data: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
+    """Resample between grids with the same outer edges; edges extended, averaged before shrinking."""
+    if data.shape == tuple(shape):
+        return data
+    step = np.array(data.shape) / np.array(shape)
+    if order > 0 and (step > 1).any():
+        data = ndimage.gaussian_filter(data, np.maximum(0, (step - 1) / 2), mode="nearest")
+    return ndimage.affine_transform(
+        data, step, offset=(step - 1) / 2, output_shape=tuple(shape), order=order, mode="nearest"
+    )
+
+
+def _crop_or_pad(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Crop or zero-pad about the centre; applying it back with the old shape undoes it."""
+    if data.shape == tuple(shape):
+        return data
+    result = np.zeros(shape, dtype=data.dtype)
+    source, target = [], []
+    for n, m in zip(data.shape, shape, strict=True):
+        start = _centred_start(n, m)
+        source.append(slice(max(start, 0), max(start, 0) + min(n, m)))
+        target.append(slice(max(-start, 0), max(-start, 0) + min(n, m)))
+    result[tuple(target)] = data[tuple(source)]
+    return result
+
+
+def _centred_start(n: int, m: int) -> int:
+    """Where m voxels cropped from, or padded around, n voxels begin; undone by (m, n)."""
+    return (n - m) // 2 if n >= m else -((m - n) // 2)
+
+
+def _lost_content(data: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Share of the summed absolute intensity that cropping to `shape` removes."""
+    total = float(np.abs(data).sum(dtype=np.float64))
+    if total == 0 or all(n <= m for n, m in zip(data.shape, shape, strict=True)):
+        return 0.0
+    kept = float(np.abs(_crop_or_pad(data, shape)).sum(dtype=np.float64))
+    return 1 - kept / total

@@ -1,0 +1,27 @@
+"""The package's own exceptions.
+
+None of them is a ``RuntimeError``: torch's are turned into these, so that they
+reach the user through worker threads, with a sentence that says what to do.
+"""
+
+__all__ = ["CheckpointError", "CnnVisError", "ComputeError", "MethodError", "VolumeError"]
+
+
+class CnnVisError(Exception):
+    """Anything that a user can cause or mend; the text says what is wrong and what to do."""
+
+
+class VolumeError(CnnVisError):
+    """A scan, map or label volume cannot be read, written or used."""
+
+
+class CheckpointError(CnnVisError):
+    """A file is not a checkpoint that can be loaded."""
+
+
+class MethodError(CnnVisError):
+    """A method, class, layer or option does not apply to this model or scan."""
+
+
+class ComputeError(CnnVisError):
+    """The computation failed: out of memory, or an error inside the network."""
