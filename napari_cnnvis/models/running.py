@@ -1,0 +1,103 @@
+"""Run a user's network without changing it, and put torch's errors in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from napari_cnnvis.errors import ComputeError
+
+__all__ = ["OutOfMemory", "inspecting", "pick_device", "plain_errors"]
+
+
+class OutOfMemory(ComputeError):
+    """Memory ran out while the network ran."""
+
+
+@contextlib.contextmanager
+def inspecting(module: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode, frozen parameters, no in-place activations, full float32; all restored after.
+
+    Inside the block parameters want no gradient, so a graph begins only at a
+    tensor that is asked for, and no parameter's ``grad`` is touched.
+    """
+    training = [(m, m.training) for m in module.modules()]
+    wanting = [p for p in module.parameters() if p.requires_grad]
+    inplace = [m for m in module.modules() if getattr(m, "inplace", False) is True]
+    try:
+        module.eval()
+        for parameter in wanting:
+            parameter.requires_grad_(False)
+        for m in inplace:
+            m.inplace = False
+        with (
+            torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+            if torch.cuda.is_available()
+            else contextlib.nullcontext()
+        ):
+            yield module
+    finally:
+        for m, flag in training:
+            m.training = flag
+        for parameter in wanting:
+            parameter.requires_grad_(True)
+        for m in inplace:
+            m.inplace = True
+
+
+@contextlib.contextmanager
+def plain_errors(doing: str) -> Iterator[None]:
+    """Turn what torch raises inside the block into `ComputeError`, saying what was being done.
+
+    Raises
+    ------
+    OutOfMemory
+        If memory ran out.
+    ComputeError
+        For any other error of the network itself.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as exc:
+        raise OutOfMemory(_out_of_memory(doing)) from exc
+    except (RuntimeError, ValueError, TypeError, IndexError) as exc:
+        text = str(exc)
+        if "memory" in text and ("alloc" in text or "out of" in text):
+            raise OutOfMemory(_out_of_memory(doing)) from exc
+        first_line = text.strip().splitlines()[0] if text.strip() else type(exc).__name__
+        raise ComputeError(
+            f"The network failed while {doing}: {first_line}. Check that the checkpoint's input "
+            "shape and channels are the ones it was trained with."
+        ) from exc
+
+
+def _out_of_memory(doing: str) -> str:
+    return (
+        f"Memory ran out while {doing}. Close other programs, choose one deeper target layer, or "
+        "run on the CPU (device='cpu')."
+    )
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device for "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
+
+    Raises
+    ------
+    ComputeError
+        If that device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as exc:
+        raise ComputeError(
+            f"There is no device '{device}' on this machine; use 'auto' or 'cpu'."
+        ) from exc
+    return chosen
