@@ -1,0 +1,125 @@
+"""What every method gives: the attribution map with its place and its provenance."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cnnvis.conform import Conformed
+from napari_cnnvis.models.model import Model
+from napari_cnnvis.volume import Volume, atomic_path, write_volume
+
+__all__ = ["Attribution", "Progress", "provenance_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """An attribution map on the scan's own grid.
+
+    Attributes
+    ----------
+    data : array, float32, shape of the scan
+        Raw and signed; positive voxels support the class that is explained.
+        0 where the model saw nothing.
+    affine : array, shape (4, 4)
+        The scan's affine.
+    provenance : dict
+        Method, its parameters, model, scan, versions and time, as plain values.
+    native : array or None
+        The map on the target layer's own grid, before interpolation.
+    partial : bool
+        True if the run was cancelled before it was complete.
+    notes : tuple of str
+        What a reader of the map should know.
+    source : Volume
+        The scan.
+    regions : RegionScores or None
+        For sensitivity: the scores of every region, from which other maps follow
+        without running the network again.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    provenance: dict[str, Any]
+    source: Volume
+    native: np.ndarray | None = None
+    partial: bool = False
+    notes: tuple[str, ...] = ()
+    regions: Any = None
+
+    @property
+    def name(self) -> str:
+        """Method, class and layer, as a layer of the viewer is called."""
+        p = self.provenance
+        parts = [p["method"], p["class_name"], p.get("layer") or ""]
+        return " · ".join(filter(None, parts)) + (" (partial)" if self.partial else "")
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the map as float32 NIfTI or MGH, and its provenance as JSON beside it.
+
+        ``map.nii.gz`` gets ``map.json``; orientation, sform and qform are the scan's.
+
+        Raises
+        ------
+        VolumeError
+            If the file cannot be written.
+        """
+        path = Path(path)
+        volume = Volume(
+            self.data,
+            self.affine,
+            self.name,
+            self.source.header,
+            self.source.orientation_known,
+        )
+        write_volume(volume, path)
+        side = path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
+        with atomic_path(side) as temporary:
+            temporary.write_text(
+                json.dumps(
+                    {**self.provenance, "partial": self.partial, "notes": self.notes}, indent=2
+                )
+                + "\n"
+            )
+        return path
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far a long function is: ``done`` of ``total``, ``what`` it does, a partial map if any."""
+
+    done: int
+    total: int
+    what: str
+    partial: Attribution | None = field(default=None)
+
+
+def provenance_of(
+    model: Model, volume: Volume, conformed: Conformed, method: str, target: int, **parameters: Any
+) -> dict[str, Any]:
+    """The record that goes with a map: everything needed to make it again, as plain values."""
+    from importlib.metadata import version
+
+    return {
+        "method": method,
+        "class": target,
+        "class_name": model.class_names[target],
+        **parameters,
+        "model": {
+            "architecture": model.architecture,
+            "class_names": list(model.class_names),
+            "weights_sha256": model.weights_hash(),
+            "input": model.input_spec.to_dict(),
+            "grid": list(conformed.data.shape),
+            "device": str(model.device),
+        },
+        "scan": {"name": volume.name, "shape": list(volume.shape)},
+        "versions": {name: version(name) for name in ("napari-cnnvis", "torch", "numpy")},
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,76 @@
+"""What an occluded voxel becomes: a number, or the scan without its detail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from napari_cnnvis.errors import MethodError
+
+__all__ = ["BLUR_SIGMA", "check_baseline", "make_baseline"]
+
+#: width of the blur baseline in millimetres
+BLUR_SIGMA = 12.0
+
+
+def check_baseline(baseline: float | str) -> float | str:
+    """`baseline` itself, as a number where it is one.
+
+    Raises
+    ------
+    MethodError
+        If it is neither a number nor "blur".
+    """
+    if baseline == "blur":
+        return "blur"
+    try:
+        value = float(baseline)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not np.isfinite(value):
+        raise MethodError(f"'{baseline}' is not a baseline; use 'blur' or a number such as 0.")
+    return value
+
+
+def make_baseline(
+    data: np.ndarray,
+    baseline: float | str,
+    spacing: Sequence[float],
+    sigma: float = BLUR_SIGMA,
+) -> np.ndarray:
+    """The image that occluded voxels are taken from.
+
+    Parameters
+    ----------
+    data : array, float32, shape (i, j, k)
+        The volume as the network sees it.
+    baseline : float or "blur"
+        A number is used everywhere, in the units of `data`. "blur" is a Gaussian
+        mean over the non-background voxels around, so that the edge of a
+        skull-stripped brain is not darkened.
+    spacing : (float, float, float)
+        Millimetres between voxels.
+    sigma : float
+        Width of the Gaussian in millimetres.
+
+    Returns
+    -------
+    array, float32, shape (i, j, k)
+
+    Raises
+    ------
+    MethodError
+        If `baseline` is neither a number nor "blur".
+    """
+    value = check_baseline(baseline)
+    if value != "blur":
+        return np.full(data.shape, value, dtype=np.float32)
+    background = data == data.min()
+    weight = (~background).astype(np.float32) if background.mean() > 0.3 else np.ones_like(data)
+    widths = [sigma / s for s in spacing]
+    total = ndimage.gaussian_filter(data * weight, widths, mode="nearest", truncate=3)
+    share = ndimage.gaussian_filter(weight, widths, mode="nearest", truncate=3)
+    blurred = np.where(share > 1e-3, total / np.maximum(share, 1e-3), data)
+    return blurred.astype(np.float32)

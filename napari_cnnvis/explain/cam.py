@@ -1,0 +1,77 @@
+"""3D class activation maps (Zhou et al. 2016; 3D-CAM of Yang, Rangarajan and Ranka 2018)."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.attribution import Attribution, provenance_of
+from napari_cnnvis.explain.capture import run_and_capture
+from napari_cnnvis.explain.layer_maps import LayerMaps, check_alignment
+from napari_cnnvis.models.model import Model
+from napari_cnnvis.volume import Volume
+
+__all__ = ["cam"]
+
+
+def cam(
+    model: Model, volume: Volume, target: int | str, alignment: str = "receptive field"
+) -> Attribution:
+    """3D-CAM: how much each place adds to a class's logit in a net with a GAP head.
+
+    ``cam(v) = sum_k W[c, k] * A_k(v)`` with A the maps that enter the global
+    average pool and W the final linear layer; no bias, no ReLU (METHODS: eq. 2
+    of Zhou et al. 2016, arXiv:1512.04150).
+
+    Parameters
+    ----------
+    model : Model
+        Its net ends in global average pooling and one linear layer.
+    volume : Volume
+        The scan.
+    target : int or str
+        The class to explain, by index or name.
+    alignment : {"receptive field", "stretch"}
+        Where a cell of the layer is put: where its receptive field is centred, or
+        spread evenly over the input.
+
+    Returns
+    -------
+    Attribution
+        On the scan's grid, in units of the logit (its mean over the layer's cells,
+        plus the bias, is the logit).
+
+    Raises
+    ------
+    MethodError
+        If the net has no such head, or there is no such class.
+    ComputeError
+        If the network cannot run.
+    """
+    check_alignment(alignment)
+    index = model.class_index(target)
+    conformed = model.conform(volume)
+    layers = model.layers(conformed.data.shape)
+    if layers.cam_head is None:
+        raise MethodError(layers.no_cam_reason)
+    features, linear = layers.cam_head.features, model.module.get_submodule(layers.cam_head.linear)
+    logits, outputs = run_and_capture(
+        model.module, model.tensor(conformed.data), [features.name], with_graph=False
+    )
+    maps = outputs[features.name][0]
+    with torch.no_grad():
+        expected = maps.mean((1, 2, 3)) @ linear.weight.T
+        if linear.bias is not None:
+            expected = expected + linear.bias
+        weights = linear.weight[index]
+        cells = torch.einsum("k,kabc->abc", weights, maps)
+    if not torch.allclose(expected, logits[0], rtol=1e-3, atol=1e-3):
+        raise MethodError(
+            f"What lies between {features.name} and {layers.cam_head.linear} is not a plain global "
+            f"average pool, so CAM does not apply; use Grad-CAM on {layers.recommended}."
+        )
+    provenance = provenance_of(model, volume, conformed, "CAM", index, alignment=alignment)
+    native = {features.name: cells.float().cpu().numpy()}
+    return LayerMaps(native, {features.name: features}, volume, conformed, alignment, provenance)[
+        features.name
+    ]
