@@ -8,21 +8,22 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
-    "Attribution": "explain",
+    "Attribution": "explain.attribution",
     "CnnVisError": "errors",
-    "Hierarchy": "ucm",
+    "Hierarchy": "ucm.hierarchy",
     "InputSpec": "conform",
-    "Model": "models",
-    "Progress": "explain",
+    "Model": "models.model",
+    "ExplainRequest": "explain.options",
+    "Progress": "progress",
     "Volume": "volume",
-    "build_hierarchy": "ucm",
-    "cam": "explain",
-    "grad_cam": "explain",
-    "load_model": "models",
+    "build_hierarchy": "ucm.build",
+    "cam": "explain.cam",
+    "grad_cam": "explain.grad_cam",
+    "load_model": "models.checkpoint",
     "read_volume": "volume",
-    "roc_auc": "evaluate",
-    "save_model": "models",
-    "sensitivity": "explain",
+    "roc_auc": "evaluate.localisation",
+    "save_model": "models.checkpoint",
+    "sensitivity": "explain.sensitivity",
     "write_volume": "volume",
 }
 __all__ = sorted(_PLACES)  # noqa: PLE0605

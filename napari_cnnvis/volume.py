@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from nibabel.orientations import (
 
 from napari_cnnvis.errors import VolumeError
 
-__all__ = ["Volume", "atomic_path", "read_volume", "write_volume"]
+__all__ = ["Volume", "atomic_path", "check_writable", "read_volume", "write_volume"]
 
 #: file endings that nibabel writes and this package offers for saving
 WRITABLE = (".nii", ".nii.gz", ".mgz", ".mgh")
@@ -136,7 +137,7 @@ def orientation_change(affine: np.ndarray, orientation: str) -> np.ndarray:
     """
     letters = orientation.upper()
     pairs = sorted(
-        "LR PA IS".split().index(p) for c in letters for p in ("LR", "PA", "IS") if c in p
+        ["LR", "PA", "IS"].index(p) for c in letters for p in ("LR", "PA", "IS") if c in p
     )
     if pairs != [0, 1, 2] or len(letters) != 3:
         raise VolumeError(
@@ -180,8 +181,11 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
             f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
             "Analyze, MINC ...)."
         ) from exc
-    except (OSError, EOFError, ValueError, TypeError, nib.spatialimages.HeaderDataError) as exc:
-        raise VolumeError(f"{path} is damaged or incomplete: {exc}. Copy it again.") from exc
+    except (
+        OSError, EOFError, ValueError, TypeError, zlib.error, nib.spatialimages.HeaderDataError
+    ) as exc:  # fmt: skip
+        reason = str(exc).partition("\n")[0].rstrip(" .")
+        raise VolumeError(f"{path} is damaged or incomplete: {reason}. Copy it again.") from exc
     name = path.name
     for ending in (".gz", path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix):
         name = name.removesuffix(ending)
@@ -236,17 +240,31 @@ def write_volume(volume: Volume, path: str | os.PathLike) -> Path:
     VolumeError
         If the ending is not one of these or the folder cannot be written to.
     """
-    path = Path(path)
-    if not path.name.endswith(WRITABLE):
-        raise VolumeError(
-            f"Cannot write {path.name}; use one of the endings {', '.join(WRITABLE)}."
-        )
+    path = check_writable(path)
     if path.name.endswith((".mgz", ".mgh")):
         image = nib.MGHImage(volume.data, volume.affine)
     else:
         image = _nifti(volume)
     with atomic_path(path) as temporary:
         nib.save(image, temporary)
+    return path
+
+
+def check_writable(path: str | os.PathLike) -> Path:
+    """The path, if a volume can be written there; to be asked before a long run.
+
+    Raises
+    ------
+    VolumeError
+        If the ending is not one of `WRITABLE` or the folder does not exist.
+    """
+    path = Path(path)
+    if not path.name.endswith(WRITABLE):
+        raise VolumeError(
+            f"Cannot write {path.name}; use one of the endings {', '.join(WRITABLE)}."
+        )
+    if not path.parent.is_dir():
+        raise VolumeError(f"Cannot write {path}: there is no folder {path.parent}.")
     return path
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from napari_cnnvis.conform import Conformed
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.volume import Volume, atomic_path, write_volume
 
-__all__ = ["Attribution", "Progress", "provenance_of"]
+__all__ = ["Attribution", "provenance_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +91,10 @@ class Attribution:
         return path
 
 
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """How far a long function is: ``done`` of ``total``, ``what`` it does, a partial map if any."""
-
-    done: int
-    total: int
-    what: str
-    partial: Attribution | None = field(default=None)
-
-
 def provenance_of(
     model: Model, volume: Volume, conformed: Conformed, method: str, target: int, **parameters: Any
 ) -> dict[str, Any]:
     """The record that goes with a map: everything needed to make it again, as plain values."""
-    from importlib.metadata import version
-
     return {
         "method": method,
         "class": target,

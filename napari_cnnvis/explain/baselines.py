@@ -7,31 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.options import check_baseline
 
-__all__ = ["BLUR_SIGMA", "check_baseline", "make_baseline"]
+__all__ = ["BLUR_SIGMA", "make_baseline"]
 
 #: width of the blur baseline in millimetres
 BLUR_SIGMA = 12.0
-
-
-def check_baseline(baseline: float | str) -> float | str:
-    """`baseline` itself, as a number where it is one.
-
-    Raises
-    ------
-    MethodError
-        If it is neither a number nor "blur".
-    """
-    if baseline == "blur":
-        return "blur"
-    try:
-        value = float(baseline)
-    except (TypeError, ValueError):
-        value = np.nan
-    if not np.isfinite(value):
-        raise MethodError(f"'{baseline}' is not a baseline; use 'blur' or a number such as 0.")
-    return value
 
 
 def make_baseline(

@@ -7,7 +7,8 @@ import torch
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.capture import run_and_capture
-from napari_cnnvis.explain.layer_maps import LayerMaps, check_alignment
+from napari_cnnvis.explain.layer_maps import LayerMaps
+from napari_cnnvis.explain.options import ALIGNMENTS, check_choice
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.volume import Volume
 
@@ -48,7 +49,7 @@ def cam(
     ComputeError
         If the network cannot run.
     """
-    check_alignment(alignment)
+    check_choice(alignment, ALIGNMENTS, "an alignment")
     index = model.class_index(target)
     conformed = model.conform(volume)
     layers = model.layers(conformed.data.shape)

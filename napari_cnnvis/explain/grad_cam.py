@@ -8,8 +8,9 @@ import torch
 
 from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.capture import run_and_capture
-from napari_cnnvis.explain.layer_maps import LayerMaps, check_alignment
-from napari_cnnvis.explain.scores import check_score, score_of
+from napari_cnnvis.explain.layer_maps import LayerMaps
+from napari_cnnvis.explain.options import ALIGNMENTS, SCORES, check_choice
+from napari_cnnvis.explain.scores import score_of
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.running import plain_errors
 from napari_cnnvis.volume import Volume
@@ -86,8 +87,8 @@ def grad_cam(
     ComputeError
         If the network cannot run or memory runs out.
     """
-    check_score(score)
-    check_alignment(alignment)
+    check_choice(score, SCORES, "a score")
+    check_choice(alignment, ALIGNMENTS, "an alignment")
     index = model.class_index(target)
     conformed = model.conform(volume)
     shape = conformed.data.shape
@@ -104,11 +105,13 @@ def grad_cam(
         gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     native = {}
     for (name, maps), gradient in zip(outputs.items(), gradients, strict=True):
-        maps = maps.detach()[0]
+        features = maps.detach()[0]
         weights = (
-            torch.zeros_like(maps[:, 0, 0, 0]) if gradient is None else gradient[0].mean((1, 2, 3))
+            torch.zeros_like(features[:, 0, 0, 0])
+            if gradient is None
+            else gradient[0].mean((1, 2, 3))
         )
-        cells = torch.einsum("k,kabc->abc", weights, maps)
+        cells = torch.einsum("k,kabc->abc", weights, features)
         native[name] = (cells.relu() if relu else cells).float().cpu().numpy()
     provenance = provenance_of(
         model, volume, conformed, "Grad-CAM", index, relu=relu, score=score, alignment=alignment

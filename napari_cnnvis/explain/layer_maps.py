@@ -9,29 +9,11 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.conform import Conformed
-from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.models.layers import LayerGrid, TargetLayer
 from napari_cnnvis.volume import Volume
 
-__all__ = ["ALIGNMENTS", "LayerMaps", "check_alignment", "interpolate"]
-
-#: "receptive field" puts each cell where the network looked; "stretch" spreads the
-#: cells evenly over the input, as most 2D tools do
-ALIGNMENTS = ("receptive field", "stretch")
-
-
-def check_alignment(alignment: str) -> str:
-    """`alignment` itself.
-
-    Raises
-    ------
-    MethodError
-        If it is not one of `ALIGNMENTS`.
-    """
-    if alignment not in ALIGNMENTS:
-        raise MethodError(f"'{alignment}' is not an alignment; use one of {', '.join(ALIGNMENTS)}.")
-    return alignment
+__all__ = ["LayerMaps", "interpolate"]
 
 
 def interpolate(

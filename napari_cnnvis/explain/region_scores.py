@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.options import QUANTITIES, check_choice
 from napari_cnnvis.explain.scores import score_of
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
-__all__ = ["QUANTITIES", "RegionScores"]
-
-QUANTITIES = ("drop", "probability")
+__all__ = ["RegionScores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +49,7 @@ class RegionScores:
         MethodError
             If the quantity is neither.
         """
-        if quantity not in QUANTITIES:
-            raise MethodError(
-                f"'{quantity}' is not a quantity; use one of {', '.join(QUANTITIES)}."
-            )
+        check_choice(quantity, QUANTITIES, "a quantity")
         logits = torch.from_numpy(np.vstack([self.clean, self.occluded])).double()
         scores = score_of(logits, target, score).numpy()
         return scores[0] - scores[1:] if quantity == "drop" else scores[1:]

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.attribution import Attribution, Progress, provenance_of
-from napari_cnnvis.explain.baselines import check_baseline, make_baseline
+from napari_cnnvis.explain.attribution import Attribution, provenance_of
+from napari_cnnvis.explain.baselines import make_baseline
+from napari_cnnvis.explain.options import QUANTITIES, SCORES, check_baseline, check_choice
 from napari_cnnvis.explain.region_scorer import FullPassScorer
-from napari_cnnvis.explain.region_scores import QUANTITIES, RegionScores
-from napari_cnnvis.explain.scores import check_score
+from napari_cnnvis.explain.region_scores import RegionScores
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.volume import Volume
 
@@ -77,9 +78,8 @@ def sensitivity(
     ComputeError
         If the network cannot run.
     """
-    check_score(score)
-    if quantity not in QUANTITIES:
-        raise MethodError(f"'{quantity}' is not a quantity; use one of {', '.join(QUANTITIES)}.")
+    check_choice(score, SCORES, "a score")
+    check_choice(quantity, QUANTITIES, "a quantity")
     baseline = check_baseline(baseline)
     index = model.class_index(target)
     if hierarchy.leaves.shape != volume.shape:

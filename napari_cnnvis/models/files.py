@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import pickletools
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,28 +124,35 @@ def _read_lasagne(path: Path) -> CheckpointFile:
 def _read_pytorch(path: Path, trust: bool) -> CheckpointFile:
     _refuse_torchscript(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=not trust)
-    except pickle.UnpicklingError as exc:
-        if "weights_only" in str(exc) or "Unsupported" in str(exc):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles
+            content = torch.load(path, map_location="cpu", weights_only=not trust)
+    except Exception as exc:  # a damaged pickle can raise anything
+        if isinstance(exc, pickle.UnpicklingError) and _names_code(path, str(exc)):
             raise CheckpointError(
                 f"{path} holds more than weights: Python code or objects that would run on "
                 "loading. Save model.state_dict() instead, or, if you trust where it comes from, "
                 "load it with trust=True."
             ) from exc
-        raise CheckpointError(_not_pytorch(path)) from exc
-    except Exception as exc:  # a damaged pickle can raise anything
-        raise CheckpointError(_not_pytorch(path)) from exc
+        raise CheckpointError(
+            f"{path} is not a checkpoint that can be read (safetensors, PyTorch state dict or "
+            "Lasagne .npz), or it is incomplete; copy or download it again."
+        ) from exc
     if isinstance(content, nn.Module):
         return CheckpointFile(path, module=content, notes=("a whole pickled network was loaded",))
     state, notes = _unwrap(content, path)
     return CheckpointFile(path, state, notes=notes)
 
 
-def _not_pytorch(path: Path) -> str:
-    return (
-        f"{path} is not a checkpoint that can be read (safetensors, PyTorch state dict or "
-        "Lasagne .npz), or it is incomplete; copy or download it again."
-    )
+def _names_code(path: Path, message: str) -> bool:
+    """Whether a file that torch refused does so because it names code to call."""
+    if "GLOBAL" in message:
+        return True
+    try:
+        with path.open("rb") as file:
+            return any("GLOBAL" in op.name for op, _, _ in pickletools.genops(file))
+    except (ValueError, OSError):
+        return False
 
 
 def _refuse_torchscript(path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+import higra as hg
 import numpy as np
-from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.supervoxels import boundary_strength, find_head, supervoxels
 from napari_cnnvis.volume import Volume
@@ -24,7 +25,7 @@ def build_hierarchy(
     position_weight: float = 0.0025,
     counts: Sequence[int] | None = None,
     cancel: threading.Event | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Hierarchy:
     """Nested supervoxels of a scan, from thousands of regions to one.
 
@@ -43,7 +44,7 @@ def build_hierarchy(
     cancel : threading.Event, optional
         When set, stops between steps.
     progress : callable, optional
-        Called with the name of each step.
+        Called with a `Progress` before each step.
 
     Returns
     -------
@@ -55,20 +56,27 @@ def build_hierarchy(
         If the volume is constant, or building was cancelled.
     """
 
-    def step(what: str) -> None:
+    steps = (
+        "finding the head",
+        "measuring boundaries",
+        "growing supervoxels",
+        "merging supervoxels",
+    )
+
+    def begin(number: int) -> None:
         if cancel is not None and cancel.is_set():
             raise VolumeError("Building the supervoxels was cancelled.")
         if progress is not None:
-            progress(what)
+            progress(Progress(number, len(steps), steps[number]))
 
-    step("finding the head")
+    begin(0)
     head = find_head(volume.data)
-    step("measuring boundaries")
+    begin(1)
     scale = float(np.percentile(volume.data[head], 99)) or 1.0
     strength = boundary_strength(volume.data / scale, volume.spacing)
-    step("growing supervoxels")
+    begin(2)
     leaves = supervoxels(strength, head)
-    step("merging supervoxels")
+    begin(3)
     n = int(leaves.max())
     sizes = np.bincount(leaves.ravel(), minlength=n + 1)[1:]
     intensity = _means(leaves, volume.data / scale, sizes)
@@ -124,8 +132,6 @@ def _ward_tree(
 ) -> tuple[np.ndarray, np.ndarray]:
     if n == 1:
         return np.zeros(1, dtype=np.int64), np.zeros(1)
-    import higra as hg
-
     graph = hg.UndirectedGraph(n)
     graph.add_edges(edges[:, 0], edges[:, 1])
     tree, altitudes = hg.binary_partition_tree_ward_linkage(

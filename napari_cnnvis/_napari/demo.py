@@ -1,0 +1,88 @@
+"""The demo: a sample scan, a sample network and its map, through the real window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import QTimer
+
+from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis.errors import ComputeError, VolumeError
+from napari_cnnvis.sample_data import sample_path
+from napari_cnnvis.volume import atomic_path
+
+__all__ = ["show_demo", "view_in_3d"]
+
+NETWORK = "voxvgg_simulated_atrophy.safetensors"
+#: in world coordinates (-superior, -anterior, -right): from the patient's front left and
+#: a little above, with the top of the head up
+_VIEW_DIRECTION, _UP = (0.35, 0.75, -0.6), (-1.0, 0.0, 0.0)
+
+
+def show_demo(screenshot: str | None = None) -> None:
+    """Open the viewer with a sample scan, load a network, run Grad-CAM and show it in 3D.
+
+    Parameters
+    ----------
+    screenshot : str, optional
+        Render the 3D view into this PNG file and quit.
+
+    Raises
+    ------
+    CnnVisError
+        If something went wrong on the way, or the file cannot be written.
+    """
+    viewer = napari.Viewer(show=screenshot is None)
+    viewer.open_sample("napari-cnnvis", "atrophy")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-cnnvis", "Explain CNN")
+    problems: list[str] = []
+
+    def finish() -> None:
+        view_in_3d(viewer)
+        if screenshot is not None:
+            try:
+                save_screenshot(viewer, screenshot)
+            except VolumeError as exc:
+                problems.append(str(exc))
+            viewer.close()
+
+    def failed(text: str) -> None:
+        problems.append(text)
+        if screenshot is not None:
+            viewer.close()
+
+    panel.jobs.failed.connect(failed)
+    run_when_ready(panel, finish)
+    panel.load_model(sample_path(NETWORK))
+    napari.run()
+    if problems and screenshot is not None:
+        raise ComputeError(problems[0])
+
+
+def run_when_ready(panel: ExplainPanel, finish: Any) -> None:
+    """Run the panel's method once the model and its probabilities are there, then call `finish`."""
+    steps = iter([panel.run, finish])
+
+    def advance() -> None:
+        if panel.ready and not panel.jobs.busy:
+            step = next(steps, None)
+            if step is not None:
+                QTimer.singleShot(0, step)
+
+    panel.jobs.finished.connect(advance)
+
+
+def view_in_3d(viewer: Any) -> None:
+    """Switch to 3D and look at the head from the front left."""
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # before 0.9
+    camera.set_view_direction(_VIEW_DIRECTION, _UP)
+
+
+def save_screenshot(viewer: Any, path: str) -> None:
+    """Write the canvas as PNG, moved into place when complete."""
+    with atomic_path(Path(path)) as temporary:
+        viewer.screenshot(str(temporary), flash=False)

@@ -1,0 +1,320 @@
+"""The panel "Explain CNN": scan, checkpoint, method, run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cnnvis._napari.jobs import JobRunner, time_left
+from napari_cnnvis._napari.layer_picker import LayerPicker
+from napari_cnnvis._napari.layers import layer_to_volume
+from napari_cnnvis._napari.method_form import MethodForm
+from napari_cnnvis._napari.model_picker import ModelPicker
+from napari_cnnvis._napari.overlay import overlay_arguments, style_overlay
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.progress import Progress
+from napari_cnnvis.volume import Volume
+
+__all__ = ["ExplainPanel"]
+
+_NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
+_NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
+
+
+class ExplainPanel(QWidget):
+    """Runs CAM, Grad-CAM or UCM sensitivity on a scan and shows the map as an overlay.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._model: Any = None
+        self._probabilities: Any = None
+        self._overlay: Any = None
+        self._layer_maps: Any = None
+        self._hierarchy: tuple[Any, Any] | None = None
+        self._began = 0.0
+        self._failed = False
+        self._running_layer: Any = None
+        self.jobs = JobRunner(self)
+        self._build()
+        self._connect()
+        self._refresh()
+
+    def _build(self) -> None:
+        self.scan = LayerPicker(self._viewer)
+        self.scan.setToolTip("The image layer that the network is run on.")
+        self.model_picker = ModelPicker()
+        self.recognised = QLabel()
+        self.recognised.setWordWrap(True)
+        self.recognised.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.method_form = MethodForm()
+
+        inputs = QGroupBox("Scan and network")
+        form = QFormLayout(inputs)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Scan", self.scan)
+        form.addRow("Checkpoint", self.model_picker)
+        form.addRow(self.recognised)
+
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.addWidget(inputs)
+        column.addWidget(self.method_form)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+
+        self.run_button = QPushButton("Run")
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it is.")
+        self.bar = QProgressBar()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+
+        layout = QVBoxLayout(self)
+        layout.addWidget(scroll, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+        self.setMinimumWidth(340)
+
+    def _connect(self) -> None:
+        self.scan.layer_changed.connect(self._on_scan_changed)
+        self.model_picker.chosen.connect(self.load_model)
+        self.method_form.layer_changed.connect(self._on_layer_changed)
+        self.run_button.clicked.connect(lambda: self.run())
+        self.cancel_button.clicked.connect(self.jobs.cancel)
+        self.jobs.started.connect(self._on_started)
+        self.jobs.progressed.connect(self._on_progressed)
+        self.jobs.failed.connect(self._say_error)
+        self.jobs.finished.connect(self._on_finished)
+        self.destroyed.connect(lambda: self.jobs.close())
+
+    # --- the network -------------------------------------------------------------
+
+    def load_model(self, path: str | Path) -> None:
+        """Load a checkpoint in the background and show what it is."""
+        self.model_picker.show_path(path)
+
+        def job(progress: Any, cancel: Any) -> Any:
+            from napari_cnnvis.models.checkpoint import load_model
+
+            return load_model(path)
+
+        self.jobs.start(f"Loading {Path(path).name}", job, self._on_model)
+
+    def _on_model(self, model: Any) -> None:
+        self._model = model
+        self._probabilities = None
+        self._layer_maps = None
+        self.status.setText("")
+        self._predict()
+
+    def _on_scan_changed(self) -> None:
+        self._probabilities = None
+        self._layer_maps = None
+        self._refresh()
+        if not self.jobs.busy:
+            self._predict()
+
+    def _predict(self) -> None:
+        """Ask the network for the class probabilities of the scan, in the background."""
+        model, volume = self._model, self._volume()
+        if model is None or volume is None:
+            return
+        layer = self.scan.layer
+
+        def job(progress: Any, cancel: Any) -> Any:
+            return model.predict(volume), model.conform(volume).notes
+
+        def done(result: Any) -> None:
+            if layer is self.scan.layer and model is self._model:
+                self._probabilities, notes = result
+                self.method_form.choose_class(int(self._probabilities.argmax()))
+                self.status.setText(" ".join(notes))
+
+        self.jobs.start("Scoring the scan", job, done)
+
+    @property
+    def ready(self) -> bool:
+        """True when a scan and a model are there and the scan was scored."""
+        return self._model is not None and self._probabilities is not None
+
+    def _volume(self) -> Volume | None:
+        """A copy of the chosen scan; None, and said so, if it cannot be used."""
+        layer = self.scan.layer
+        if layer is None:
+            return None
+        try:
+            attributes = {
+                "name": layer.name,
+                "scale": layer.scale,
+                "metadata": layer.metadata,
+                "multiscale": layer.multiscale,
+                "rgb": layer.rgb,
+            }
+            return layer_to_volume(layer.data, attributes)
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return None
+
+    # --- running -----------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the chosen method and add its map as a layer."""
+        model, layer, volume = self._model, self.scan.layer, self._volume()
+        if model is None or volume is None or self.jobs.busy:
+            return
+        request = self.method_form.request()
+        hierarchy = None
+        if self._hierarchy is not None and self._hierarchy[0] is layer.data:
+            hierarchy = self._hierarchy[1]
+        scan_data = layer.data
+        self._overlay = self._layer_maps = None
+
+        def job(progress: Any, cancel: Any) -> Any:
+            return _run(model, volume, request, hierarchy, progress, cancel)
+
+        def done(result: Any) -> None:
+            from napari_cnnvis.explain.layer_maps import LayerMaps
+
+            attribution = result
+            if isinstance(result, LayerMaps):
+                attribution = result[request.layer]
+            if attribution.regions is not None:
+                self._hierarchy = scan_data, attribution.regions.hierarchy
+            self._show(attribution, layer)
+            if isinstance(result, LayerMaps) and layer is self.scan.layer:
+                self._layer_maps = result
+            self.status.setText(_summary(attribution))
+
+        self._running_layer = layer
+        self.jobs.start(self.method_form.description(), job, done)
+
+    def _show(self, attribution: Any, layer: Any) -> None:
+        """Show a map in the run's overlay, which is added if it is not there (any more)."""
+        if self._overlay is not None and self._overlay in self._viewer.layers:
+            style_overlay(self._overlay, attribution)
+            return
+        arguments = overlay_arguments(attribution, layer)
+        self._overlay = self._viewer.add_image(attribution.data, **arguments)
+        self._overlay.colorbar.visible = True
+
+    def _on_layer_changed(self, name: str) -> None:
+        """All layers' maps are there after a Grad-CAM run: show another at once."""
+        if self._layer_maps is not None and name in self._layer_maps and not self.jobs.busy:
+            attribution = self._layer_maps[name]
+            self._show(attribution, self.scan.layer)
+            self.status.setText(_summary(attribution))
+
+    def _on_started(self, what: str) -> None:
+        self._began = time.monotonic()
+        self.bar.setRange(0, 0)
+        self.status.setText(what + " …")
+        self._refresh()
+
+    def _on_progressed(self, progress: Progress) -> None:
+        self.bar.setRange(0, progress.total)
+        self.bar.setValue(progress.done)
+        left = time_left(progress, time.monotonic() - self._began)
+        counts = f"{progress.what}: {progress.done} of {progress.total}"
+        self.status.setText(", ".join(filter(None, [counts[0].upper() + counts[1:], left])))
+        if progress.partial is not None:
+            self._show(progress.partial, self._running_layer)
+
+    def _on_finished(self) -> None:
+        self._refresh()
+        if self.jobs.busy:  # the next one was started already
+            return
+        if self._model is not None and self._probabilities is None and not self._failed:
+            self._predict()
+
+    def _say_error(self, text: str) -> None:
+        self._failed = True
+        self.status.setText(f"⚠ {text}")
+
+    # --- what is shown -----------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Bring every widget in line with the scan, the model and the running job."""
+        busy = self.jobs.busy
+        ready = self._model is not None and self.scan.layer is not None
+        self.run_button.setEnabled(ready and not busy)
+        self.cancel_button.setEnabled(busy)
+        self.bar.setVisible(busy)
+        self.model_picker.setEnabled(not busy)
+        self.scan.setEnabled(not busy)
+        self.method_form.setEnabled(self._model is not None)
+        if busy:
+            self._failed = False
+        if self._model is not None:
+            shape = tuple(self.scan.layer.data.shape) if self.scan.layer is not None else None
+            self.method_form.show_model(self._model, shape)
+        self.recognised.setText(self._recognised_text())
+
+    def _recognised_text(self) -> str:
+        hint = _NO_SCAN if self.scan.layer is None else ""
+        if self._model is None:
+            return hint or _NO_MODEL
+        model = self._model
+        weights = sum(p.numel() for p in model.module.parameters())
+        lines = [f"<b>{model.architecture}</b>, {weights:,} weights, on {model.device}"]
+        if self._probabilities is None:
+            lines.append("Classes: " + ", ".join(model.class_names))
+        else:
+            pairs = zip(model.class_names, self._probabilities, strict=True)
+            lines.append("This scan: " + ", ".join(f"{n} <b>{p:.1%}</b>" for n, p in pairs))
+        lines += [*model.notes, *([hint] if hint else [])]
+        return "<br>".join(lines)
+
+
+def _run(
+    model: Any, volume: Volume, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
+) -> Any:
+    """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
+    from dataclasses import replace
+
+    from napari_cnnvis.explain.request import explain
+    from napari_cnnvis.models.running import OutOfMemory
+
+    if request.method == "grad-cam":
+        try:
+            return explain(model, volume, replace(request, layer="all"))
+        except OutOfMemory:
+            pass
+    return explain(model, volume, request, hierarchy, progress, cancel)
+
+
+def _summary(attribution: Any) -> str:
+    low, high = float(attribution.data.min()), float(attribution.data.max())
+    text = f"{attribution.name}: {low:.3g} to {high:.3g}. "
+    if low < 0:
+        text += "Warm colours support the class, cold ones speak against it. "
+    if attribution.partial:
+        text += "Cancelled: regions that were not reached do not count. "
+    return text + " ".join(attribution.notes)

@@ -1,0 +1,134 @@
+"""Run one long function at a time in a worker thread, with progress, time left and cancel."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from napari.utils import progress as activity
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import create_worker
+
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.progress import Progress
+
+__all__ = ["JobRunner", "time_left"]
+
+#: partial results are passed on this often at most, in seconds
+_UPDATE_INTERVAL = 0.25
+
+
+class JobRunner(QObject):
+    """Runs jobs one at a time; every signal arrives on the main thread.
+
+    Signals
+    -------
+    started(str)
+        What is being done.
+    progressed(Progress)
+        At most a few times a second.
+    failed(str)
+        Plain words.
+    finished()
+        After the result or the error was delivered.
+    """
+
+    started = Signal(str)
+    progressed = Signal(object)
+    failed = Signal(str)
+    finished = Signal()
+    _reported = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._cancel = threading.Event()
+        self._closed = False
+        self._worker: Any = None
+        self._bar: activity | None = None
+        self._reported.connect(self._on_progress)
+
+    @property
+    def busy(self) -> bool:
+        """True while a job runs."""
+        return self._worker is not None
+
+    def start(
+        self,
+        what: str,
+        job: Callable[[Callable[[Progress], None], threading.Event], Any],
+        done: Callable[[Any], None],
+    ) -> None:
+        """Run ``job(progress, cancel)`` in a worker and hand its result to ``done``.
+
+        Nothing happens if a job is running already.
+        """
+        if self.busy:
+            return
+        self._cancel = cancel = threading.Event()
+        last = 0.0
+
+        def report(progress: Progress) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if self._closed:
+                return
+            if now - last >= _UPDATE_INTERVAL or progress.done == progress.total:
+                last = now
+                self._reported.emit(progress)
+
+        self._worker = create_worker(job, report, cancel, _start_thread=False, _ignore_errors=True)
+        self._worker.returned.connect(lambda result: self._end(done, result))
+        self._worker.errored.connect(lambda error: self._end(self._fail, error))
+        self.started.emit(what)
+        self._bar = activity(total=0, desc=what)
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the running job to stop; it hands over what it has."""
+        self._cancel.set()
+
+    def close(self) -> None:
+        """Cancel, and deliver nothing any more: the panel is gone."""
+        self._closed = True
+        self._cancel.set()
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not self.busy:
+            return
+        if self._bar is not None:
+            self._bar.total = progress.total
+            self._bar.update(progress.done - self._bar.n)
+        self.progressed.emit(progress)
+
+    def _end(self, deliver: Callable[[Any], None], value: Any) -> None:
+        self._worker = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if self._closed:
+            return
+        try:
+            deliver(value)
+        finally:
+            self.finished.emit()
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, CnnVisError):
+            self.failed.emit(str(error))
+        else:
+            self.failed.emit(
+                f"Something unexpected went wrong: {type(error).__name__}: {error}. "
+                "Please report it with the steps that led here."
+            )
+
+
+def time_left(progress: Progress, elapsed: float) -> str:
+    """ "about 2 min left" from the share that is done, or "" where nothing can be said yet."""
+    if progress.done == 0 or elapsed < 1 or progress.done >= progress.total:
+        return ""
+    seconds = elapsed * (progress.total - progress.done) / progress.done
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s left"
+    return f"about {round(seconds / 60)} min left"

@@ -1,0 +1,212 @@
+"""The method and its parameters, as a form that makes an `ExplainRequest`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGroupBox,
+    QLabel,
+    QSizePolicy,
+    QSpinBox,
+    QWidget,
+)
+from superqt import QSearchableComboBox
+
+from napari_cnnvis.explain.options import ALIGNMENTS, METHODS, QUANTITIES, SCORES, ExplainRequest
+
+__all__ = ["MethodForm"]
+
+_DEFAULTS = {method: ExplainRequest(method, 0) for method in METHODS}
+_SCORE_NAMES = {"logit": "logit", "log_prob": "log-probability", "probability": "probability"}
+_TIPS = {
+    "cam": "Class activation map: the last layer's maps, weighted by the class's linear weights. "
+    "Exact for nets with global average pooling.",
+    "grad-cam": "A layer's maps, weighted by the mean gradient of the score. One pass, any layer; "
+    "as coarse as the layer.",
+    "sensitivity": "How far the score drops when a supervoxel is replaced by the baseline. One "
+    "pass for each region; what it says depends on the baseline.",
+}
+
+
+class MethodForm(QGroupBox):
+    """Method, class, target layer and parameters; shows only what the method has."""
+
+    #: another target layer was chosen, by its name
+    layer_changed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Method", parent)
+        self._shown: Any = None
+        self.method = QComboBox()
+        for method, name in METHODS.items():
+            self.method.addItem(name, method)
+            self.method.setItemData(self.method.count() - 1, _TIPS[method], Qt.ToolTipRole)
+        self.method.setCurrentIndex(self.method.findData("grad-cam"))
+        self.reason = QLabel()
+        self.reason.setWordWrap(True)
+        self.target = QComboBox()
+        self.target.setToolTip("The class that the map explains.")
+        self.layer = QSearchableComboBox()
+        self.layer.setToolTip(
+            "The layer whose maps are shown, in forward order, with channels and cells. "
+            "★ marks the deepest one that still resolves about 7 cells along each axis."
+        )
+        self.relu = QCheckBox("Only what supports the class")
+        self.relu.setToolTip("ReLU, as in the Grad-CAM paper. Off keeps the sign.")
+        self.score = _choices(SCORES, _SCORE_NAMES)
+        self.score.setToolTip("The number that is explained.")
+        self.alignment = _choices(ALIGNMENTS)
+        self.alignment.setToolTip(
+            "Where a layer's cells are put: where their receptive fields are centred, or spread "
+            "evenly over the input, as most 2D tools do."
+        )
+        self.baseline = QComboBox()
+        self.baseline.addItem("blurred scan (right for T1)", "blur")
+        self.baseline.addItem("a number", "number")
+        self.baseline.setToolTip(
+            "What an occluded voxel becomes. On T1, 0 looks like fluid, and can turn the map's "
+            "sign round."
+        )
+        self.number = QDoubleSpinBox()
+        self.number.setRange(-1e6, 1e6)
+        self.number.setDecimals(3)
+        self.number.setSingleStep(0.1)
+        self.number.setToolTip("In the units that the network sees; 0 is the reference's.")
+        self.quantity = _choices(QUANTITIES, {"drop": "drop", "probability": "what remains"})
+        self.quantity.setToolTip(
+            "How far the score drops (positive supports the class), or the score that remains, as "
+            "the reference maps it."
+        )
+        self.regions = QSpinBox()
+        self.regions.setRange(2, 5000)
+        self.regions.setToolTip("Number of regions on the finest level; more is slower and finer.")
+        self._rows = {
+            "cam": [self.alignment],
+            "grad-cam": [self.layer, self.relu, self.score, self.alignment],
+            "sensitivity": [self.baseline, self.number, self.quantity, self.score, self.regions],
+        }
+        self.form = QFormLayout(self)
+        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        for label, widget in [
+            ("Method", self.method),
+            (None, self.reason),
+            ("Class", self.target),
+            ("Layer", self.layer),
+            ("", self.relu),
+            ("Score", self.score),
+            ("Cells", self.alignment),
+            ("Baseline", self.baseline),
+            ("Value", self.number),
+            ("Shows", self.quantity),
+            ("Finest regions", self.regions),
+        ]:
+            if label is None:
+                self.form.addRow(widget)
+            else:
+                self.form.addRow(label, widget)
+        for box in (self.method, self.target, self.layer, self.score, self.alignment):
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.baseline.currentIndexChanged.connect(self._show_rows)
+        self.layer.currentIndexChanged.connect(self._on_layer)
+        self._on_method()
+
+    # --- what the network has ------------------------------------------------------
+
+    def show_model(self, model: Any, shape: tuple[int, ...] | None) -> None:
+        """List the classes and target layers of a model for a scan of `shape`."""
+        layers = model.layers(shape)
+        if self._shown is layers:
+            return
+        first_time = self._shown is None or self._names() != list(model.class_names)
+        self._shown = layers
+        if first_time:
+            self.target.clear()
+            self.target.addItems(model.class_names)
+        chosen = self.layer.currentData()
+        self.layer.blockSignals(True)
+        self.layer.clear()
+        for target in layers.targets:
+            cells = " × ".join(map(str, target.shape))
+            star = " ★ recommended" if target.name == layers.recommended else ""
+            self.layer.addItem(f"{target.name}  ({target.channels} × {cells}){star}", target.name)
+        names = [target.name for target in layers.targets]
+        wanted = chosen if chosen in names else layers.recommended
+        self.layer.setCurrentIndex(names.index(wanted) if wanted in names else -1)
+        self.layer.lineEdit().setCursorPosition(0)
+        self.layer.blockSignals(False)
+        self._enable_cam(layers.no_cam_reason)
+
+    def _names(self) -> list[str]:
+        return [self.target.itemText(i) for i in range(self.target.count())]
+
+    def _enable_cam(self, no_cam_reason: str) -> None:
+        index = self.method.findData("cam")
+        item = self.method.model().item(index)
+        item.setEnabled(not no_cam_reason)
+        item.setToolTip(no_cam_reason or _TIPS["cam"])
+        self.reason.setText(f"CAM: {no_cam_reason}" if no_cam_reason else "")
+        self.reason.setVisible(bool(no_cam_reason))
+        if no_cam_reason and self.method.currentData() == "cam":
+            self.method.setCurrentIndex(self.method.findData("grad-cam"))
+
+    def choose_class(self, index: int) -> None:
+        """Select a class."""
+        self.target.setCurrentIndex(index)
+
+    # --- what is asked for ---------------------------------------------------------
+
+    def request(self) -> ExplainRequest:
+        """What to run, as the form stands."""
+        baseline = self.baseline.currentData()
+        return ExplainRequest(
+            method=self.method.currentData(),
+            target=self.target.currentIndex(),
+            layer=self.layer.currentData(),
+            relu=self.relu.isChecked(),
+            score=self.score.currentData(),
+            alignment=self.alignment.currentData(),
+            baseline=self.number.value() if baseline == "number" else baseline,
+            quantity=self.quantity.currentData(),
+            finest=self.regions.value(),
+        )
+
+    def description(self) -> str:
+        """What a run does, in a few words."""
+        return f"{self.method.currentText()} of {self.target.currentText()}"
+
+    def _on_method(self) -> None:
+        defaults = _DEFAULTS[self.method.currentData()]
+        self.relu.setChecked(defaults.relu)
+        self.score.setCurrentIndex(self.score.findData(defaults.score))
+        self.quantity.setCurrentIndex(self.quantity.findData(defaults.quantity))
+        self.regions.setValue(defaults.finest)
+        self.method.setToolTip(_TIPS[self.method.currentData()])
+        self._show_rows()
+
+    def _show_rows(self) -> None:
+        wanted = self._rows[self.method.currentData()]
+        for widget in {w for rows in self._rows.values() for w in rows}:
+            shown = widget in wanted
+            if widget is self.number:
+                shown = shown and self.baseline.currentData() == "number"
+            self.form.setRowVisible(widget, shown)
+
+    def _on_layer(self) -> None:
+        name = self.layer.currentData()
+        if name is not None:
+            self.layer.lineEdit().setCursorPosition(0)
+            self.layer_changed.emit(name)
+
+
+def _choices(values: tuple[str, ...], names: dict[str, str] | None = None) -> QComboBox:
+    box = QComboBox()
+    for value in values:
+        box.addItem((names or {}).get(value, value), value)
+    return box

@@ -1,0 +1,160 @@
+"""The command ``napari-cnnvis``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.explain.options import (
+    ALIGNMENTS,
+    METHODS,
+    QUANTITIES,
+    SCORES,
+    ExplainRequest,
+)
+
+__all__ = ["main"]
+
+_DEFAULTS = ExplainRequest("grad-cam", 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status (0, or 2 with one plain sentence on stderr)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except CnnVisError as exc:
+        print(f"napari-cnnvis: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("napari-cnnvis: stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="napari-cnnvis", description="See in 3D where a CNN looks in a brain scan."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = commands.add_parser("demo", help="open the viewer with a sample scan, network and map")
+    demo.add_argument(
+        "--screenshot",
+        metavar="PNG",
+        help="render the map in 3D into this file and quit; needs no screen if xvfb is installed",
+    )
+    demo.set_defaults(run=_demo)
+
+    explain = commands.add_parser("explain", help="compute a map without opening a window")
+    explain.add_argument("scan", help="the scan: .nii, .nii.gz, .mgz, ...")
+    explain.add_argument(
+        "--model", required=True, help="the checkpoint: .safetensors, .pt, .pth, .ckpt or .npz"
+    )
+    explain.add_argument("--method", choices=METHODS, default=_DEFAULTS.method)
+    explain.add_argument(
+        "--target", help="class to explain, by name or number (default: the predicted one)"
+    )
+    explain.add_argument("--layer", help="Grad-CAM's target layer (default: the recommended one)")
+    explain.add_argument(
+        "--signed", action="store_true", help="Grad-CAM without ReLU: keep what speaks against"
+    )
+    explain.add_argument("--score", choices=SCORES, help="the number that is explained")
+    explain.add_argument("--alignment", choices=ALIGNMENTS, default=_DEFAULTS.alignment)
+    explain.add_argument(
+        "--baseline", default=_DEFAULTS.baseline, help="sensitivity: 'blur' or a number"
+    )
+    explain.add_argument("--quantity", choices=QUANTITIES, default=_DEFAULTS.quantity)
+    explain.add_argument(
+        "--regions", type=int, default=_DEFAULTS.finest, help="sensitivity: finest level"
+    )
+    explain.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    explain.add_argument(
+        "--trust", action="store_true", help="load a checkpoint that runs Python code on loading"
+    )
+    explain.add_argument(
+        "-o", "--output", required=True, help="the map: .nii.gz, .nii or .mgz; a .json goes with it"
+    )
+    explain.set_defaults(run=_explain)
+    return parser
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from napari_cnnvis.explain.request import explain
+    from napari_cnnvis.models.checkpoint import load_model
+    from napari_cnnvis.volume import check_writable, read_volume
+
+    check_writable(options.output)
+    volume = read_volume(options.scan)
+    model = load_model(options.model, device=options.device, trust=options.trust)
+    probabilities = model.predict(volume)
+    target = options.target
+    if target is None:
+        target = int(probabilities.argmax())
+    elif target not in model.class_names and target.isdigit():
+        target = int(target)
+    request = ExplainRequest(
+        method=options.method,
+        target=target,
+        layer=options.layer,
+        relu=not options.signed,
+        score=options.score,
+        alignment=options.alignment,
+        baseline=options.baseline,
+        quantity=options.quantity,
+        finest=options.regions,
+    )
+    progress = _print_progress if sys.stderr.isatty() else None
+    if request.layer == "all":
+        raise CnnVisError("Choose one layer for --layer; a file holds one map.")
+    attribution = explain(model, volume, request, progress=progress)
+    attribution.save(options.output)
+    classes = ", ".join(
+        f"{n} {p:.1%}" for n, p in zip(model.class_names, probabilities, strict=True)
+    )
+    print(f"{model.architecture} on {model.device}: {classes}")
+    for note in (*volume.notes, *model.notes, *attribution.notes):
+        print(f"note: {note}")
+    low, high = attribution.data.min(), attribution.data.max()
+    print(f"{attribution.name}: {low:.4g} to {high:.4g}, written to {options.output}")
+    return 0
+
+
+def _print_progress(progress: object) -> None:
+    text = f"\r{progress.what}: {progress.done} of {progress.total}"
+    end = "\n" if progress.done == progress.total else ""
+    print(f"{text:<60}", end=end, file=sys.stderr, flush=True)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if not _has_display():
+        if not options.screenshot:
+            raise CnnVisError(
+                "There is no display to open a window on. Use --screenshot out.png to render "
+                "without one."
+            )
+        if shutil.which("xvfb-run") is None:
+            raise CnnVisError(
+                "There is no display, and no virtual one: install it with 'apt-get install xvfb "
+                "xauth libgl1 libegl1 libgl1-mesa-dri', then run this again."
+            )
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m"]
+        command += ["napari_cnnvis.cli", "demo", "--screenshot", options.screenshot]
+        os.execvp(command[0], command)
+    from napari_cnnvis._napari.demo import show_demo
+
+    show_demo(options.screenshot)
+    return 0
+
+
+def _has_display() -> bool:
+    if not sys.platform.startswith("linux"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Run a request: one call for every method."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.cam import cam
+from napari_cnnvis.explain.grad_cam import grad_cam
+from napari_cnnvis.explain.layer_maps import LayerMaps
+from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.models.model import Model
+from napari_cnnvis.progress import Progress
+from napari_cnnvis.ucm.build import build_hierarchy, default_counts
+from napari_cnnvis.ucm.hierarchy import Hierarchy
+from napari_cnnvis.volume import Volume
+
+__all__ = ["explain"]
+
+
+def explain(
+    model: Model,
+    volume: Volume,
+    request: ExplainRequest,
+    hierarchy: Hierarchy | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Attribution | LayerMaps:
+    """Run what a request asks for.
+
+    Parameters
+    ----------
+    model : Model
+    volume : Volume
+    request : ExplainRequest
+    hierarchy : Hierarchy, optional
+        For sensitivity; built from the volume if not given.
+    progress, cancel
+        As in `sensitivity`.
+
+    Returns
+    -------
+    Attribution, or LayerMaps for Grad-CAM of layer "all"
+
+    Raises
+    ------
+    CnnVisError
+        See `cam`, `grad_cam`, `sensitivity` and `build_hierarchy`.
+    """
+    if request.method == "sensitivity":
+        if hierarchy is None:
+            hierarchy = build_hierarchy(volume, progress=progress, cancel=cancel)
+        return sensitivity(
+            model,
+            volume,
+            hierarchy,
+            request.target,
+            request.baseline,
+            request.quantity,
+            request.score,
+            default_counts(hierarchy.n_leaves, request.finest),
+            progress=progress,
+            cancel=cancel,
+        )
+    if request.method == "cam":
+        return cam(model, volume, request.target, request.alignment)
+    return grad_cam(
+        model,
+        volume,
+        request.target,
+        request.layer,
+        request.relu,
+        request.score,
+        request.alignment,
+    )
