@@ -7,6 +7,7 @@ RAS space (x to the patient's right, y to the front, z to the top), as in NIfTI.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import tempfile
 import zlib
@@ -176,6 +177,8 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     try:
         image = nib.load(path)
         data = np.asarray(image.dataobj, dtype=_wanted_dtype(image))
+        if path.name.lower().endswith((".gz", ".mgz")):
+            _check_gzip(path)
     except ImageFileError as exc:
         raise VolumeError(
             f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
@@ -200,6 +203,13 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
         )
     )
     return Volume(data, image.affine, name, image.header.copy(), known, notes)
+
+
+def _check_gzip(path: Path) -> None:
+    """Read to the checksum at the end, before which nibabel stops."""
+    with gzip.open(path) as file:
+        while file.read(1 << 22):
+            pass
 
 
 def _wanted_dtype(image: nib.spatialimages.SpatialImage) -> Any:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFormLayout,
@@ -24,7 +25,7 @@ from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layers import layer_to_volume
 from napari_cnnvis._napari.method_form import MethodForm
 from napari_cnnvis._napari.model_picker import ModelPicker
-from napari_cnnvis._napari.overlay import overlay_arguments, style_overlay
+from napari_cnnvis._napari.overlay import is_overlay, overlay_arguments, style_overlay
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.progress import Progress
@@ -55,6 +56,8 @@ class ExplainPanel(QWidget):
         self._began = 0.0
         self._failed = False
         self._running_layer: Any = None
+        self._shown: Any = None
+        self._head: Any = None
         self.jobs = JobRunner(self)
         self._build()
         self._connect()
@@ -92,6 +95,9 @@ class ExplainPanel(QWidget):
         self.bar = QProgressBar()
         self.status = QLabel()
         self.status.setWordWrap(True)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.status.setMinimumHeight(6 * self.status.fontMetrics().lineSpacing())
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 2)
         buttons.addWidget(self.cancel_button, 1)
@@ -106,7 +112,8 @@ class ExplainPanel(QWidget):
     def _connect(self) -> None:
         self.scan.layer_changed.connect(self._on_scan_changed)
         self.model_picker.chosen.connect(self.load_model)
-        self.method_form.layer_changed.connect(self._on_layer_changed)
+        self.method_form.view_changed.connect(self._on_view_changed)
+        self.method_form.head_only_changed.connect(self._show_again)
         self.run_button.clicked.connect(lambda: self.run())
         self.cancel_button.clicked.connect(self.jobs.cancel)
         self.jobs.started.connect(self._on_started)
@@ -195,42 +202,58 @@ class ExplainPanel(QWidget):
         if self._hierarchy is not None and self._hierarchy[0] is layer.data:
             hierarchy = self._hierarchy[1]
         scan_data = layer.data
-        self._overlay = self._layer_maps = None
+        self._overlay = self._layer_maps = self._shown = None
 
         def job(progress: Any, cancel: Any) -> Any:
-            return _run(model, volume, request, hierarchy, progress, cancel)
+            result = _run(model, volume, request, hierarchy, progress, cancel)
+            return result, _head(volume)
 
-        def done(result: Any) -> None:
+        def done(outcome: Any) -> None:
             from napari_cnnvis.explain.layer_maps import LayerMaps
 
+            result, self._head = outcome
             attribution = result
             if isinstance(result, LayerMaps):
                 attribution = result[request.layer]
             if attribution.regions is not None:
                 self._hierarchy = scan_data, attribution.regions.hierarchy
             self._show(attribution, layer)
-            if isinstance(result, LayerMaps) and layer is self.scan.layer:
+            if isinstance(result, LayerMaps):
                 self._layer_maps = result
-            self.status.setText(_summary(attribution))
+            self.status.setText(_summary(attribution, self._head))
 
         self._running_layer = layer
         self.jobs.start(self.method_form.description(), job, done)
 
     def _show(self, attribution: Any, layer: Any) -> None:
         """Show a map in the run's overlay, which is added if it is not there (any more)."""
+        self._shown = attribution
+        data = attribution.data
+        if self.method_form.head_only.isChecked() and self._head is not None:
+            data = np.where(self._head, data, np.float32(0))
         if self._overlay is not None and self._overlay in self._viewer.layers:
-            style_overlay(self._overlay, attribution)
+            style_overlay(self._overlay, attribution, data)
             return
-        arguments = overlay_arguments(attribution, layer)
-        self._overlay = self._viewer.add_image(attribution.data, **arguments)
+        for other in self._viewer.layers:
+            if is_overlay(other):
+                other.visible = False  # one map at a time; the eye brings it back
+        arguments = overlay_arguments(attribution, layer, data)
+        self._overlay = self._viewer.add_image(data, **arguments)
         self._overlay.colorbar.visible = True
 
-    def _on_layer_changed(self, name: str) -> None:
+    def _on_view_changed(self) -> None:
         """All layers' maps are there after a Grad-CAM run: show another at once."""
-        if self._layer_maps is not None and name in self._layer_maps and not self.jobs.busy:
-            attribution = self._layer_maps[name]
-            self._show(attribution, self.scan.layer)
-            self.status.setText(_summary(attribution))
+        request = self.method_form.request()
+        if self._layer_maps is None or self.jobs.busy or request.method != "grad-cam":
+            return
+        self._layer_maps = self._layer_maps.aligned(request.alignment)
+        if request.layer in self._layer_maps and self._overlay in self._viewer.layers:
+            self._show(self._layer_maps[request.layer], self._running_layer)
+            self.status.setText(_summary(self._shown, self._head))
+
+    def _show_again(self) -> None:
+        if self._shown is not None and self._overlay in self._viewer.layers:
+            self._show(self._shown, self._running_layer)
 
     def _on_started(self, what: str) -> None:
         self._began = time.monotonic()
@@ -310,9 +333,24 @@ def _run(
     return explain(model, volume, request, hierarchy, progress, cancel)
 
 
-def _summary(attribution: Any) -> str:
-    low, high = float(attribution.data.min()), float(attribution.data.max())
+def _head(volume: Volume) -> np.ndarray | None:
+    from napari_cnnvis.ucm.supervoxels import find_head
+
+    try:
+        return find_head(volume.data)
+    except CnnVisError:  # a constant volume has none
+        return None
+
+
+def _summary(attribution: Any, head: np.ndarray | None) -> str:
+    data = attribution.data
+    low, high = float(data.min()), float(data.max())
     text = f"{attribution.name}: {low:.3g} to {high:.3g}. "
+    total = float(np.abs(data).sum())
+    if head is not None and total > 0:
+        outside = float(np.abs(data[~head]).sum()) / total
+        if outside >= 0.005:
+            text += f"{outside:.0%} of it lies outside the head. "
     if low < 0:
         text += "Warm colours support the class, cold ones speak against it. "
     if attribution.partial:

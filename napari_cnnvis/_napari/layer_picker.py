@@ -8,7 +8,7 @@ from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_cnnvis._napari.overlay import OVERLAY_KEY
+from napari_cnnvis._napari.overlay import is_overlay
 
 __all__ = ["LayerPicker"]
 
@@ -50,7 +50,7 @@ class LayerPicker(QComboBox):
         self.blockSignals(True)
         self.clear()
         for layer in self._layers:
-            if isinstance(layer, Image) and layer.ndim == 3 and OVERLAY_KEY not in layer.metadata:
+            if isinstance(layer, Image) and layer.ndim == 3 and not is_overlay(layer):
                 self.addItem(layer.name, layer)
         index = self.findData(chosen)
         self.setCurrentIndex(index if index >= 0 else self.count() - 1)

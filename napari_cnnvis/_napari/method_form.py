@@ -37,8 +37,10 @@ _TIPS = {
 class MethodForm(QGroupBox):
     """Method, class, target layer and parameters; shows only what the method has."""
 
-    #: another target layer was chosen, by its name
-    layer_changed = Signal(str)
+    #: another target layer or alignment was chosen: a kept map can be shown at once
+    view_changed = Signal()
+    #: whether to hide what lies outside the head
+    head_only_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Method", parent)
@@ -55,7 +57,7 @@ class MethodForm(QGroupBox):
         self.layer = QSearchableComboBox()
         self.layer.setToolTip(
             "The layer whose maps are shown, in forward order, with channels and cells. "
-            "★ marks the deepest one that still resolves about 7 cells along each axis."
+            "★ marks the deepest one that still resolves about 10 cells along each axis."
         )
         self.relu = QCheckBox("Only what supports the class")
         self.relu.setToolTip("ReLU, as in the Grad-CAM paper. Off keeps the sign.")
@@ -63,8 +65,8 @@ class MethodForm(QGroupBox):
         self.score.setToolTip("The number that is explained.")
         self.alignment = _choices(ALIGNMENTS)
         self.alignment.setToolTip(
-            "Where a layer's cells are put: where their receptive fields are centred, or spread "
-            "evenly over the input, as most 2D tools do."
+            "Where a layer's cells are put: spread evenly over the input, as other tools do, or "
+            "where their receptive fields are centred. Differs for nets without padding."
         )
         self.baseline = QComboBox()
         self.baseline.addItem("blurred scan (right for T1)", "blur")
@@ -86,6 +88,10 @@ class MethodForm(QGroupBox):
         self.regions = QSpinBox()
         self.regions.setRange(2, 5000)
         self.regions.setToolTip("Number of regions on the finest level; more is slower and finer.")
+        self.head_only = QCheckBox("Hide what lies outside the head")
+        self.head_only.setToolTip(
+            "Only for display; the status line says how much of the map lies outside."
+        )
         self._rows = {
             "cam": [self.alignment],
             "grad-cam": [self.layer, self.relu, self.score, self.alignment],
@@ -105,6 +111,7 @@ class MethodForm(QGroupBox):
             ("Value", self.number),
             ("Shows", self.quantity),
             ("Finest regions", self.regions),
+            ("", self.head_only),
         ]:
             if label is None:
                 self.form.addRow(widget)
@@ -115,6 +122,8 @@ class MethodForm(QGroupBox):
         self.method.currentIndexChanged.connect(self._on_method)
         self.baseline.currentIndexChanged.connect(self._show_rows)
         self.layer.currentIndexChanged.connect(self._on_layer)
+        self.alignment.currentIndexChanged.connect(lambda: self.view_changed.emit())
+        self.head_only.toggled.connect(lambda: self.head_only_changed.emit())
         self._on_method()
 
     # --- what the network has ------------------------------------------------------
@@ -202,7 +211,7 @@ class MethodForm(QGroupBox):
         name = self.layer.currentData()
         if name is not None:
             self.layer.lineEdit().setCursorPosition(0)
-            self.layer_changed.emit(name)
+            self.view_changed.emit()
 
 
 def _choices(values: tuple[str, ...], names: dict[str, str] | None = None) -> QComboBox:

@@ -9,10 +9,12 @@ from napari.utils.colormaps import Colormap
 
 from napari_cnnvis._napari.layers import METADATA_KEY, spatial_state
 
-__all__ = ["OVERLAY_KEY", "contrast_limits", "overlay_arguments", "style_overlay"]
+__all__ = ["OVERLAY_KEY", "contrast_limits", "is_overlay", "overlay_arguments", "style_overlay"]
 
 #: metadata entry that marks an overlay and holds its provenance
 OVERLAY_KEY = "attribution"
+#: legible ends of a colour bar, up to a power of ten
+_ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 _STEPS = np.linspace(0, 1, 64)
 
 
@@ -45,20 +47,31 @@ def colormap(signed: bool) -> Colormap:
 
 
 def contrast_limits(data: np.ndarray) -> tuple[float, float]:
-    """(0, m), or (-m, m) for a signed map, with m the 99.9th percentile of the absolute values."""
+    """(0, m), or (-m, m) for a signed map.
+
+    m is the 99.9th percentile of the absolute values, rounded up to a number that
+    the colour bar can label.
+    """
     size = np.abs(data[data != 0])
     peak = float(np.percentile(size, 99.9)) if size.size else 1.0
+    magnitude = 10.0 ** np.floor(np.log10(peak))
+    peak = magnitude * next(n for n in _ROUND if n >= peak / magnitude * (1 - 1e-6))
     return (-peak if (data < 0).any() else 0.0, peak)
 
 
-def overlay_arguments(attribution: Any, layer: Any) -> dict[str, Any]:
-    """Keyword arguments of the layer that shows an attribution of `layer`, exactly on it."""
+def overlay_arguments(
+    attribution: Any, layer: Any, shown: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of the layer that shows an attribution of `layer`, exactly on it.
+
+    `shown` is what is displayed of it; ``attribution.data`` by default.
+    """
     state = spatial_state(layer)
     state["metadata"] = {
         **{METADATA_KEY: state["metadata"].get(METADATA_KEY, {})},
         OVERLAY_KEY: attribution.provenance,
     }
-    limits = contrast_limits(attribution.data)
+    limits = contrast_limits(attribution.data if shown is None else shown)
     return {
         **state,
         "name": attribution.name,
@@ -71,10 +84,16 @@ def overlay_arguments(attribution: Any, layer: Any) -> dict[str, Any]:
     }
 
 
-def style_overlay(layer: Any, attribution: Any) -> None:
+def is_overlay(layer: Any) -> bool:
+    """Whether a layer shows an attribution."""
+    return OVERLAY_KEY in layer.metadata
+
+
+def style_overlay(layer: Any, attribution: Any, shown: np.ndarray | None = None) -> None:
     """Show another attribution of the same scan in a layer that is already there."""
-    limits = contrast_limits(attribution.data)
-    layer.data = attribution.data
+    shown = attribution.data if shown is None else shown
+    limits = contrast_limits(shown)
+    layer.data = shown
     layer.colormap = colormap(limits[0] < 0)
     layer.contrast_limits_range = limits
     layer.contrast_limits = limits

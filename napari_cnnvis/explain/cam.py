@@ -15,9 +15,7 @@ from napari_cnnvis.volume import Volume
 __all__ = ["cam"]
 
 
-def cam(
-    model: Model, volume: Volume, target: int | str, alignment: str = "receptive field"
-) -> Attribution:
+def cam(model: Model, volume: Volume, target: int | str, alignment: str = "stretch") -> Attribution:
     """3D-CAM: how much each place adds to a class's logit in a net with a GAP head.
 
     ``cam(v) = sum_k W[c, k] * A_k(v)`` with A the maps that enter the global
@@ -32,9 +30,9 @@ def cam(
         The scan.
     target : int or str
         The class to explain, by index or name.
-    alignment : {"receptive field", "stretch"}
-        Where a cell of the layer is put: where its receptive field is centred, or
-        spread evenly over the input.
+    alignment : {"stretch", "receptive field"}
+        Where a cell of the layer is put: spread evenly over the input (trilinear,
+        ``align_corners=False``), or where its receptive field is centred.
 
     Returns
     -------

@@ -26,7 +26,7 @@ def grad_cam(
     layer: Literal["all"],
     relu: bool = True,
     score: str = "logit",
-    alignment: str = "receptive field",
+    alignment: str = "stretch",
 ) -> LayerMaps: ...
 
 
@@ -38,7 +38,7 @@ def grad_cam(
     layer: str | None = None,
     relu: bool = True,
     score: str = "logit",
-    alignment: str = "receptive field",
+    alignment: str = "stretch",
 ) -> Attribution: ...
 
 
@@ -49,7 +49,7 @@ def grad_cam(
     layer: str | None = None,
     relu: bool = True,
     score: str = "logit",
-    alignment: str = "receptive field",
+    alignment: str = "stretch",
 ) -> Attribution | LayerMaps:
     """3D Grad-CAM of a target layer.
 
@@ -71,9 +71,10 @@ def grad_cam(
         Keep only what supports the class. False keeps the sign, as the reference shows it.
     score : {"logit", "log_prob", "probability"}
         What is differentiated.
-    alignment : {"receptive field", "stretch"}
-        Where a cell of the layer is put: where its receptive field is centred, or
-        spread evenly over the input.
+    alignment : {"stretch", "receptive field"}
+        Where a cell of the layer is put: spread evenly over the input (trilinear,
+        ``align_corners=False``), or where its receptive field is centred. The two
+        differ for nets without padding; the map's ``notes`` then say by how much.
 
     Returns
     -------
@@ -100,7 +101,7 @@ def grad_cam(
     logits, outputs = run_and_capture(
         model.module, model.tensor(conformed.data), list(layers), with_graph=True
     )
-    with plain_errors("back-propagating to the target layer"):
+    with torch.enable_grad(), plain_errors("back-propagating to the target layer"):
         value = score_of(logits, index, score)[0]
         gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     native = {}

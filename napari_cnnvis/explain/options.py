@@ -25,9 +25,9 @@ METHODS = {"cam": "CAM", "grad-cam": "Grad-CAM", "sensitivity": "UCM sensitivity
 SCORES = ("logit", "log_prob", "probability")
 #: what sensitivity maps: how far the score drops, or the score with the region occluded
 QUANTITIES = ("drop", "probability")
-#: "receptive field" puts each cell of a layer where the network looked; "stretch"
-#: spreads the cells evenly over the input, as most 2D tools do
-ALIGNMENTS = ("receptive field", "stretch")
+#: "stretch" spreads a layer's cells evenly over the input, as other tools do;
+#: "receptive field" puts each cell where its receptive field is centred
+ALIGNMENTS = ("stretch", "receptive field")
 
 
 def check_choice(value: str, choices: Collection[str], what: str) -> str:
@@ -77,7 +77,7 @@ class ExplainRequest:
         Grad-CAM keeps only what supports the class.
     score : {"logit", "log_prob", "probability"}, optional
         By default "logit" for Grad-CAM and "probability" for sensitivity.
-    alignment : {"receptive field", "stretch"}
+    alignment : {"stretch", "receptive field"}
         Where CAM and Grad-CAM put a layer's cells.
     baseline : float or "blur"
         What sensitivity replaces a region by.
@@ -97,7 +97,7 @@ class ExplainRequest:
     layer: str | None = None
     relu: bool = True
     score: str | None = None
-    alignment: str = "receptive field"
+    alignment: str = "stretch"
     baseline: float | str = "blur"
     quantity: str = "drop"
     finest: int = 400

@@ -16,6 +16,7 @@ __all__ = ["ARCHITECTURES", "build", "from_lasagne", "recognise"]
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     net.__name__: net for net in (VoxVGG, VoxResNet, VoxResNetGAP)
 }
+_REMEDY = "Choose another file, or give the network it was saved from: load_model(path, arch=...)."
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm3d)
 
 
@@ -77,6 +78,7 @@ def load_weights(module: nn.Module, state: dict[str, torch.Tensor], name: str, p
         With the missing and unexpected names summed up, or the shapes that differ.
     """
     expected = module.state_dict()
+    state = _with_own_prefix(state, list(expected))
     counters = {k for k in expected if k.endswith("num_batches_tracked")}
     missing = [k for k in expected if k not in state and k not in counters]
     extra = [k for k in state if k not in expected]
@@ -89,18 +91,28 @@ def load_weights(module: nn.Module, state: dict[str, torch.Tensor], name: str, p
             )
             if keys
         ]
-        raise CheckpointError(f"{path} does not fit {name}: {'; '.join(parts)}.")
+        raise CheckpointError(f"{path} does not fit {name}: {'; '.join(parts)}. {_REMEDY}")
     wrong = [k for k, v in state.items() if v.shape != expected[k].shape]
     if wrong:
         k = wrong[0]
         raise CheckpointError(
             f"{path} does not fit {name}: {k} has shape {tuple(state[k].shape)}, but "
-            f"{tuple(expected[k].shape)} is needed ({len(wrong)} such weights)."
+            f"{tuple(expected[k].shape)} is needed ({len(wrong)} such weights). {_REMEDY}"
         )
     bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise CheckpointError(f"{path} holds NaN or infinite weights ({bad[0]}); train again.")
     module.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
+
+
+def _with_own_prefix(state: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:
+    """`state` with the prefix, such as "net.", that all of a network's own names begin with."""
+    prefix = next(iter(names), "")
+    while prefix := prefix.rpartition(".")[0]:
+        prefixed = {f"{prefix}.{k}": v for k, v in state.items()}
+        if set(prefixed) <= set(names):
+            return prefixed
+    return state
 
 
 def _required(module: nn.Module) -> list[str]:
@@ -133,7 +145,7 @@ def from_lasagne(arrays: tuple[np.ndarray, ...], path: Any) -> tuple[str, nn.Mod
             return name, module
     raise CheckpointError(
         f"{path} belongs to another network: its {len(arrays)} arrays fit none of "
-        f"{', '.join(ARCHITECTURES)}."
+        f"{', '.join(ARCHITECTURES)}. Choose a checkpoint of one of these."
     )
 
 

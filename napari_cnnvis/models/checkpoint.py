@@ -113,8 +113,12 @@ def _input_spec(header: dict[str, Any], module: nn.Module, path: Path) -> InputS
         return InputSpec(shape=getattr(module, "required_shape", None))
     try:
         return InputSpec(**stored)
-    except (TypeError, ValueError, VolumeError) as exc:
+    except VolumeError as exc:
         raise CheckpointError(f"The header of {path} describes its input wrongly: {exc}") from exc
+    except (TypeError, ValueError) as exc:
+        raise CheckpointError(
+            f"The header of {path} describes its input wrongly ({stored}); save the checkpoint again."
+        ) from exc
 
 
 def save_model(

@@ -10,6 +10,7 @@ import pickle
 import pickletools
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def read_file(path: Path, trust: bool = False) -> CheckpointFile:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; choose the checkpoint file in it.")
     if not path.exists():
-        raise CheckpointError(f"There is no file {path}.")
+        raise CheckpointError(f"There is no file {path}; check its name and folder.")
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again.")
     if path.suffix == ".safetensors":
@@ -83,7 +84,11 @@ def _read_safetensors(path: Path) -> CheckpointFile:
         raise CheckpointError(
             f"{path} is not a complete safetensors file; copy or download it again."
         ) from exc
-    if not isinstance(header, dict):
+    if not (
+        isinstance(header, dict)
+        and isinstance(header.get("class_names", []), list)
+        and isinstance(header.get("training", {}), dict)
+    ):
         raise CheckpointError(f"The header of {path} is damaged; save the checkpoint again.")
     return CheckpointFile(path, state, header=header)
 
@@ -97,7 +102,9 @@ def write_safetensors(path: Path, state: dict[str, torch.Tensor], header: dict[s
 
 def _read_lasagne(path: Path) -> CheckpointFile:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+            raise zipfile.BadZipFile
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = file.files
             if not names or any(not n.startswith("arr_") for n in names):
                 raise CheckpointError(
@@ -109,7 +116,7 @@ def _read_lasagne(path: Path) -> CheckpointFile:
         raise
     except KeyError as exc:
         raise CheckpointError(f"{path} misses the array {exc}; copy it again.") from exc
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as exc:
+    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
         if "pickle" in str(exc):
             raise CheckpointError(
                 f"{path} holds Python objects, which would run code on loading; save plain "
@@ -158,8 +165,11 @@ def _names_code(path: Path, message: str) -> bool:
 def _refuse_torchscript(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as file:
-        names = file.namelist()
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except zipfile.BadZipFile:  # torch.load says so
+        return
     if any(n.endswith("constants.pkl") for n in names):
         raise CheckpointError(
             f"{path} is a TorchScript program, which cannot be explained layer by layer; save "

@@ -24,7 +24,7 @@ _ACTIVATIONS = (
 )  # fmt: skip
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 #: the recommended layer is the deepest that still has this many cells along each axis
-_FINE_ENOUGH = 7
+_FINE_ENOUGH = 10
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class _GridTracker(TorchDispatchMode):
             dilation = values[3] if func is aten.max_pool3d_with_indices.default else 1
             return _window(grid, values[0], values[1] or values[0], values[2] or 0, dilation or 1)
         if func is aten.constant_pad_nd.default:
-            before = [*args[1][4::-2], *[0] * 3][:3] if len(args[1]) == 6 else (0, 0, 0)
+            before = [*args[1], *[0] * 6][4::-2]  # the last axis comes first, axes may be left out
             start = (s - d * p for s, d, p in zip(grid.start, grid.step, before, strict=True))
             return LayerGrid(tuple(start), grid.step)
         return grid if output.shape[2:] == source.shape[2:] else None

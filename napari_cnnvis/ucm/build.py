@@ -93,7 +93,8 @@ def default_counts(
     n_leaves: int, finest: int = 800, coarsest: int = 12, levels: int = 8
 ) -> list[int]:
     """Numbers of regions spread evenly in their logarithm, fine to coarse, no two equal."""
-    finest, coarsest = min(finest, n_leaves), min(coarsest, n_leaves)
+    finest = min(finest, n_leaves)
+    coarsest = min(coarsest, finest)
     counts = np.geomspace(finest, coarsest, levels).round().astype(int)
     return sorted(set(counts.tolist()), reverse=True)
 
