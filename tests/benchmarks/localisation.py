@@ -1,0 +1,74 @@
+"""Does each method find what the simulated disease changed? In-brain ROC-AUC on held-out patients.
+
+    python tests/benchmarks/localisation.py --patients 6 --network voxvgg
+
+Needs the extras `sample` and `test`. Prints one Markdown table: mean and spread over the patients of the
+signed map of the class "atrophy" against the ground truth, inside the brain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+import napari_cnnvis as cv
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+sys.path.insert(0, str(SAMPLES))
+
+import simulated_cohort as cohort  # noqa: E402
+from train_networks import PATIENT_SEED  # noqa: E402
+
+
+def maps_of(model, volume, args):
+    """Pairs of a row's name and its map."""
+    layers = [name for name in model.target_layers if not args.layers or name in args.layers]
+    for alignment in ("stretch", "receptive field"):
+        maps = cv.grad_cam(model, volume, "atrophy", "all", relu=False, alignment=alignment)
+        for name in layers:
+            yield f"Grad-CAM {name}, {alignment}", maps[name].data
+    if model.layers(volume.shape).cam_head is not None:
+        yield "CAM", cv.cam(model, volume, "atrophy").data
+    if args.regions:
+        hierarchy = cv.build_hierarchy(volume)
+        counts = [n for n in (400, 200, 100, 50, 25, 12) if n <= args.regions]
+        for baseline in args.baselines:
+            map_ = cv.sensitivity(
+                model, volume, hierarchy, "atrophy", baseline=baseline, levels=counts
+            )
+            yield f"UCM sensitivity, drop, baseline {baseline}", map_.data
+            yield f"UCM sensitivity, absolute drop, baseline {baseline}", np.abs(map_.data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", choices=["voxvgg", "voxresnetgap"], default="voxvgg")
+    parser.add_argument("--patients", type=int, default=6)
+    parser.add_argument("--regions", type=int, default=400, help="finest level; 0: no sensitivity")
+    parser.add_argument("--baselines", nargs="*", default=["blur", "0"])
+    parser.add_argument("--layers", nargs="*", help="only these layers")
+    args = parser.parse_args()
+    template = cohort.load_template()
+    model = cv.load_model(SAMPLES / f"{args.network}_simulated_atrophy.safetensors")
+    scores = defaultdict(list)
+    started = time.monotonic()
+    for number in range(args.patients):
+        patient = cohort.make_subject(template, 1, PATIENT_SEED + 1 + 2 * number)
+        volume = cv.Volume(patient.scan.numpy(), cohort.AFFINE, f"patient {number}")
+        truth, brain = patient.changed.numpy(), volume.data > 0
+        for name, data in maps_of(model, volume, args):
+            scores[name].append(cv.roc_auc(data, truth, brain))
+        print(f"patient {number}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print(f"| {args.network}, {args.patients} patients | ROC-AUC | lowest |")
+    print("|---|---|---|")
+    for name, values in scores.items():
+        print(f"| {name} | {np.mean(values):.2f} ± {np.std(values):.2f} | {min(values):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
