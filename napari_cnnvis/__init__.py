@@ -5,7 +5,6 @@ package pulls in neither torch nor Qt.
 """
 
 from importlib import import_module
-from typing import Any
 
 _PLACES = {
     "Attribution": "explain.attribution",
@@ -29,7 +28,7 @@ _PLACES = {
 __all__ = sorted(_PLACES)  # noqa: PLE0605
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

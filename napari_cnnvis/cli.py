@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import (
@@ -110,7 +113,8 @@ def _explain(options: argparse.Namespace) -> int:
     progress = _print_progress if sys.stderr.isatty() else None
     if request.layer == "all":
         raise CnnVisError("Choose one layer for --layer; a file holds one map.")
-    attribution = explain(model, volume, request, progress=progress)
+    with _interrupt_cancels() as cancel:
+        attribution = explain(model, volume, request, progress=progress, cancel=cancel)
     attribution.save(options.output)
     classes = ", ".join(
         f"{n} {p:.1%}" for n, p in zip(model.class_names, probabilities, strict=True)
@@ -121,6 +125,24 @@ def _explain(options: argparse.Namespace) -> int:
     low, high = attribution.data.min(), attribution.data.max()
     print(f"{attribution.name}: {low:.4g} to {high:.4g}, written to {options.output}")
     return 0
+
+
+@contextlib.contextmanager
+def _interrupt_cancels() -> Iterator[threading.Event]:
+    """Ctrl+C sets the event, so that the map so far is kept; pressed again it stops at once."""
+    cancel = threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        print("\nstopping; the map so far is kept ...", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_progress(progress: object) -> None:

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.layer_picker import LayerPicker
-from napari_cnnvis._napari.layers import layer_to_volume
+from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.method_form import MethodForm
 from napari_cnnvis._napari.model_picker import ModelPicker
 from napari_cnnvis._napari.overlay import is_overlay, overlay_arguments, style_overlay
@@ -50,6 +50,7 @@ class ExplainPanel(QWidget):
         self._viewer = napari_viewer
         self._model: Any = None
         self._probabilities: Any = None
+        self._grid_shape: tuple[int, ...] | None = None
         self._overlay: Any = None
         self._layer_maps: Any = None
         self._hierarchy: tuple[Any, Any] | None = None
@@ -126,42 +127,48 @@ class ExplainPanel(QWidget):
 
     def load_model(self, path: str | Path) -> None:
         """Load a checkpoint in the background and show what it is."""
-        self.model_picker.show_path(path)
 
         def job(progress: Any, cancel: Any) -> Any:
             from napari_cnnvis.models.checkpoint import load_model
 
             return load_model(path)
 
-        self.jobs.start(f"Loading {Path(path).name}", job, self._on_model)
+        def done(model: Any) -> None:
+            self.model_picker.show_path(path)
+            self._model = model
+            self._forget_scan()
+            self.status.setText("")
+            self._predict()
 
-    def _on_model(self, model: Any) -> None:
-        self._model = model
-        self._probabilities = None
-        self._layer_maps = None
-        self.status.setText("")
-        self._predict()
+        self.jobs.start(f"Loading {Path(path).name}", job, done)
+
+    def _forget_scan(self) -> None:
+        self._probabilities = self._grid_shape = self._layer_maps = None
 
     def _on_scan_changed(self) -> None:
-        self._probabilities = None
-        self._layer_maps = None
+        self._forget_scan()
         self._refresh()
         if not self.jobs.busy:
             self._predict()
 
     def _predict(self) -> None:
         """Ask the network for the class probabilities of the scan, in the background."""
-        model, volume = self._model, self._volume()
-        if model is None or volume is None:
+        model, layer = self._model, self.scan.layer
+        if model is None or layer is None:
             return
-        layer = self.scan.layer
+        scan = snapshot(layer)
 
         def job(progress: Any, cancel: Any) -> Any:
-            return model.predict(volume), model.conform(volume).notes
+            volume = layer_to_volume(*scan)
+            conformed = model.conform(volume)
+            model.layers(conformed.data.shape)  # finds them here, not on the main thread
+            notes = (*volume.notes, *conformed.notes)
+            return model.predict(volume), conformed.data.shape, notes
 
         def done(result: Any) -> None:
             if layer is self.scan.layer and model is self._model:
-                self._probabilities, notes = result
+                self._probabilities, self._grid_shape, notes = result
+                self._refresh()
                 self.method_form.choose_class(int(self._probabilities.argmax()))
                 self.status.setText(" ".join(notes))
 
@@ -172,31 +179,14 @@ class ExplainPanel(QWidget):
         """True when a scan and a model are there and the scan was scored."""
         return self._model is not None and self._probabilities is not None
 
-    def _volume(self) -> Volume | None:
-        """A copy of the chosen scan; None, and said so, if it cannot be used."""
-        layer = self.scan.layer
-        if layer is None:
-            return None
-        try:
-            attributes = {
-                "name": layer.name,
-                "scale": layer.scale,
-                "metadata": layer.metadata,
-                "multiscale": layer.multiscale,
-                "rgb": layer.rgb,
-            }
-            return layer_to_volume(layer.data, attributes)
-        except CnnVisError as exc:
-            self._say_error(str(exc))
-            return None
-
     # --- running -----------------------------------------------------------------
 
     def run(self) -> None:
         """Run the chosen method and add its map as a layer."""
-        model, layer, volume = self._model, self.scan.layer, self._volume()
-        if model is None or volume is None or self.jobs.busy:
+        model, layer = self._model, self.scan.layer
+        if model is None or layer is None or self.jobs.busy:
             return
+        scan = snapshot(layer)
         request = self.method_form.request()
         hierarchy = None
         if self._hierarchy is not None and self._hierarchy[0] is layer.data:
@@ -205,6 +195,7 @@ class ExplainPanel(QWidget):
         self._overlay = self._layer_maps = self._shown = None
 
         def job(progress: Any, cancel: Any) -> Any:
+            volume = layer_to_volume(*scan)
             result = _run(model, volume, request, hierarchy, progress, cancel)
             return result, _head(volume)
 
@@ -296,8 +287,7 @@ class ExplainPanel(QWidget):
         if busy:
             self._failed = False
         if self._model is not None:
-            shape = tuple(self.scan.layer.data.shape) if self.scan.layer is not None else None
-            self.method_form.show_model(self._model, shape)
+            self.method_form.show_model(self._model, self._grid_shape)
         self.recognised.setText(self._recognised_text())
 
     def _recognised_text(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.volume import Volume
 
-__all__ = ["METADATA_KEY", "layer_to_volume", "spatial_state", "volume_to_layer"]
+__all__ = ["METADATA_KEY", "layer_to_volume", "snapshot", "spatial_state", "volume_to_layer"]
 
 METADATA_KEY = "napari_cnnvis"
 _AXES = "SAR"
@@ -61,7 +61,7 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
     Parameters
     ----------
     data : array-like, shape (i, j, k)
-        Copied.
+        Kept if it is float32 already.
     attributes : dict
         ``name``, ``scale`` and ``metadata`` of the layer. Layers of other readers
         keep their axes as they are; only their spacing is known.
@@ -81,11 +81,17 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
             f"'{name}' has {np.ndim(data)} dimensions; choose a layer with one 3D volume."
         )
     known = (attributes.get("metadata") or {}).get(METADATA_KEY)
-    data = np.array(data)
     if known is None or "affine" not in known:
         scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
         return Volume(data, np.diag([*scale, 1.0]), name, orientation_known=False)
     return Volume(data, known["affine"], name, known["header"], known["orientation_known"])
+
+
+def snapshot(layer: Any) -> tuple[Any, dict[str, Any]]:
+    """A copy of a layer's data, and the attributes that `layer_to_volume` needs with it."""
+    data = layer.data if layer.multiscale else np.array(layer.data)
+    names = ("name", "scale", "metadata", "multiscale", "rgb")
+    return data, {name: getattr(layer, name) for name in names}
 
 
 def spatial_state(layer: Any) -> dict[str, Any]:

@@ -134,11 +134,13 @@ class MethodForm(QGroupBox):
         if self._shown is layers:
             return
         first_time = self._shown is None or self._names() != list(model.class_names)
+        chosen = self.layer.currentData()
+        if self._shown is not None and chosen == self._shown.recommended:
+            chosen = None  # nobody chose it: follow the recommendation
         self._shown = layers
         if first_time:
             self.target.clear()
             self.target.addItems(model.class_names)
-        chosen = self.layer.currentData()
         self.layer.blockSignals(True)
         self.layer.clear()
         for target in layers.targets:

@@ -6,6 +6,7 @@ from typing import Literal, overload
 
 import torch
 
+from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.capture import run_and_capture
 from napari_cnnvis.explain.layer_maps import LayerMaps
@@ -93,10 +94,16 @@ def grad_cam(
     index = model.class_index(target)
     conformed = model.conform(volume)
     shape = conformed.data.shape
+    found = model.layers(shape)
+    if not found.targets:
+        raise MethodError(
+            f"{model.architecture} has no layer with 3D maps, so Grad-CAM does not apply; use "
+            "sensitivity."
+        )
     if layer == "all":
-        layers = {t.name: t for t in model.layers(shape).targets}
+        layers = {t.name: t for t in found.targets}
     else:
-        name = layer or model.layers(shape).recommended or ""
+        name = layer or found.recommended
         layers = {name: model.layer(name, shape)}
     logits, outputs = run_and_capture(
         model.module, model.tensor(conformed.data), list(layers), with_graph=True

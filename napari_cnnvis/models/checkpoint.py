@@ -145,7 +145,10 @@ def save_model(
     Raises
     ------
     CheckpointError
-        If the module is not a built-in network or the path ends otherwise.
+        If the module is not a built-in network, the number of class names is another
+        one, or the path ends otherwise.
+    VolumeError
+        If the folder does not exist or cannot be written to.
     """
     path = Path(path)
     name = type(module).__name__
@@ -153,13 +156,19 @@ def save_model(
         raise CheckpointError(f"Only {', '.join(ARCHITECTURES)} can be saved, not {name}.")
     if path.suffix != ".safetensors":
         raise CheckpointError(f"Call the file {path.stem}.safetensors, not {path.name}.")
+    n_classes = module.get_submodule("prob").out_features
+    if len(class_names) != n_classes:
+        raise CheckpointError(
+            f"{len(class_names)} class names were given for {n_classes} outputs of {name}; give one "
+            "name for each."
+        )
     header = {
         "version": 1,
         "architecture": {
             "name": name,
             "arguments": {
                 "in_channels": module.get_submodule("conv1a").in_channels,
-                "n_classes": module.get_submodule("prob").out_features,
+                "n_classes": n_classes,
             },
         },
         "class_names": list(class_names),

@@ -135,7 +135,11 @@ class Model:
         if isinstance(target, str):
             if target in names:
                 return names.index(target)
-        elif not isinstance(target, bool) and 0 <= int(target) < len(names):
+        elif (
+            isinstance(target, int | np.integer)
+            and not isinstance(target, bool)
+            and 0 <= target < len(names)
+        ):
             return int(target)
         known = ", ".join(f"{i} ({n})" for i, n in enumerate(names))
         raise MethodError(f"{self.architecture} has no class {target!r}; its classes are {known}.")

@@ -65,7 +65,14 @@ def plain_errors(doing: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError) as exc:
         raise OutOfMemory(_out_of_memory(doing)) from exc
-    except (RuntimeError, ValueError, TypeError, IndexError) as exc:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+    ) as exc:
         text = str(exc)
         if "memory" in text and ("alloc" in text or "out of" in text):
             raise OutOfMemory(_out_of_memory(doing)) from exc

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from napari.layers import Image
 
 from napari_cnnvis._napari.files import get_reader, write_scan
-from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, volume_to_layer
+from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, snapshot, volume_to_layer
 from napari_cnnvis._napari.overlay import overlay_arguments
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.explain.attribution import Attribution
@@ -143,9 +143,9 @@ def test_layer_of_another_reader_keeps_its_axes_and_spacing():
     np.testing.assert_array_equal(volume.data, data.astype(np.float32))
 
 
-def test_volume_of_a_layer_is_a_copy():
+def test_snapshot_of_a_layer_is_a_copy():
     data = np.zeros((2, 2, 2), np.float32)
-    volume = layer_to_volume(data, {})
+    volume = layer_to_volume(*snapshot(Image(data)))
     data[:] = 7
     assert volume.data.max() == 0
 

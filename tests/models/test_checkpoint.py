@@ -1,0 +1,327 @@
+"""From a checkpoint file to a model, and back to the project's own file."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.errors import CheckpointError, CnnVisError, MethodError
+from napari_cnnvis.models.checkpoint import load_model, save_model
+from napari_cnnvis.models.files import write_safetensors
+from napari_cnnvis.models.networks import VoxResNet, VoxResNetGAP, VoxVGG
+
+NETS = [VoxVGG, VoxResNet, VoxResNetGAP]
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm3d)
+
+
+def trained(net, **arguments):
+    """A network with random weights, and random BatchNorm statistics as training leaves them."""
+    torch.manual_seed(0)
+    module = net(**arguments)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, BATCH_NORMS):
+                layer.running_mean.normal_(0, 0.1)
+                layer.running_var.uniform_(0.5, 2)
+                layer.weight.uniform_(0.5, 1.5)
+                layer.bias.normal_(0, 0.1)
+    return module
+
+
+def saved(content, path):
+    torch.save(content, path)
+    return path
+
+
+def assert_same_weights(module, expected, **tolerance):
+    state, wanted = module.state_dict(), expected.state_dict()
+    assert state.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(state[name], tensor, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def logits(module, size):
+    """Logits of a random volume; VoxResNet's last pooling is fitted to the smaller volume."""
+    if isinstance(module, VoxResNet):
+        module.pool10 = nn.AdaptiveMaxPool3d(2)
+    x = torch.rand(1, 1, size, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return module.eval()(x)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_own_format_keeps_everything(tmp_path, net):
+    module = trained(net, n_classes=3)
+    spec = InputSpec((110, 110, 110), (1.5, 1.5, 1.5), "RAS", "z-score")
+    training = {"epochs": 70, "seed": 1, "folds": [0.8, 0.9]}
+    path = save_model(module, tmp_path / "net.safetensors", ["AD", "MCI", "NC"], spec, training)
+    model = load_model(path, device="cpu")
+    assert type(model.module) is net
+    assert model.architecture == net.__name__
+    assert model.class_names == ("AD", "MCI", "NC")
+    assert model.input_spec == spec
+    assert model.training == training
+    assert_same_weights(model.module, module)
+
+
+def test_what_the_caller_says_goes_before_the_file(tmp_path):
+    path = save_model(
+        trained(VoxResNetGAP), tmp_path / "net.safetensors", ["AD", "NC"], InputSpec((9, 9, 9))
+    )
+    model = load_model(path, "cpu", class_names=["yes", "no"], input_spec=InputSpec((8, 8, 8)))
+    assert model.class_names == ("yes", "no")
+    assert model.input_shape == (8, 8, 8)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_architecture_is_recognised_from_a_state_dict(tmp_path, net, n_classes):
+    module = trained(net, n_classes=n_classes)
+    path = saved({"state_dict": module.state_dict(), "epoch": 3}, tmp_path / "net.pt")
+    model = load_model(path, device="cpu")
+    assert type(model.module) is net
+    assert model.class_names == tuple(f"class {n}" for n in range(n_classes))
+    assert model.input_spec == InputSpec(shape=net.required_shape)
+    assert_same_weights(model.module, module)
+
+
+def test_architecture_is_recognised_with_prefixes_and_without_counters(tmp_path):
+    module = trained(VoxResNetGAP)
+    state = {
+        f"module.model.{name}": tensor
+        for name, tensor in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    model = load_model(saved(state, tmp_path / "net.pth"), device="cpu")
+    assert_same_weights(model.module, module)
+
+
+def test_architecture_is_recognised_in_safetensors_of_others(tmp_path):
+    module = trained(VoxVGG)
+    save_file(module.state_dict(), tmp_path / "net.safetensors")
+    model = load_model(tmp_path / "net.safetensors", device="cpu")
+    assert type(model.module) is VoxVGG
+    assert_same_weights(model.module, module)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_nets_for_several_channels_are_recognised_and_refused(tmp_path, plain, net):
+    path = saved(trained(net, in_channels=2).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    assert f"is a {net.__name__} for 2 input channels" in plain(caught.value, path)
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_half_precision_weights_are_widened(tmp_path, ending):
+    module = trained(VoxResNetGAP).half()
+    path = tmp_path / f"net{ending}"
+    (torch.save if ending == ".pt" else save_file)(module.state_dict(), path)
+    model = load_model(path, device="cpu")
+    assert {p.dtype for p in model.module.parameters()} == {torch.float32}
+    assert_same_weights(model.module, module.float())
+
+
+def write_lasagne(module, path):
+    """As Lasagne's get_all_param_values gives them: layer by layer, dense transposed."""
+    arrays = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d):
+            arrays += [layer.weight, layer.bias]
+        elif isinstance(layer, nn.Linear):
+            arrays += [layer.weight.T, layer.bias]
+        elif isinstance(layer, BATCH_NORMS):
+            inv_std = 1 / torch.sqrt(layer.running_var + 1e-4)
+            arrays += [layer.bias, layer.weight, layer.running_mean, inv_std]
+    np.savez(path, *[a.detach().numpy() for a in arrays])
+    return path
+
+
+@pytest.mark.parametrize(("net", "size"), [(VoxVGG, 110), (VoxResNet, 28), (VoxResNetGAP, 12)])
+def test_lasagne_weights_give_the_same_logits(tmp_path, net, size):
+    module = trained(net)
+    model = load_model(write_lasagne(module, tmp_path / "net.npz"), device="cpu")
+    assert model.architecture == net.__name__
+    assert model.input_shape == net.required_shape
+    assert_same_weights(model.module, module, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        logits(model.module, size), logits(module, size), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_lasagne_weights_of_other_class_numbers(tmp_path):
+    path = write_lasagne(trained(VoxResNetGAP, n_classes=4), tmp_path / "net.npz")
+    assert len(load_model(path, device="cpu").class_names) == 4
+
+
+class Wrapper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv3d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 2)
+        )
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+@pytest.mark.parametrize("inner", [True, False], ids=["Wrapper", "Sequential"])
+def test_a_network_of_the_user_s_own(tmp_path, prefix, inner):
+    source, target = Wrapper(), Wrapper()
+    if not inner:
+        source, target = source.net, target.net
+    state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
+    model = load_model(saved(state, tmp_path / "net.pt"), device="cpu", arch=target)
+    assert model.module is target
+    assert model.architecture == type(target).__name__
+    assert_same_weights(target, source)
+
+
+def test_weights_of_the_inner_network_load_into_its_wrapper(tmp_path):
+    source, target = Wrapper(), Wrapper()
+    load_model(saved(source.net.state_dict(), tmp_path / "net.pt"), device="cpu", arch=target)
+    assert_same_weights(target, source)
+
+
+def test_a_built_in_network_by_name(tmp_path):
+    path = saved(trained(VoxVGG).state_dict(), tmp_path / "net.pt")
+    assert type(load_model(path, device="cpu", arch="VoxVGG").module) is VoxVGG
+    for other in ("VoxResNet", "AlexNet"):
+        with pytest.raises(CheckpointError, match=other):
+            load_model(path, device="cpu", arch=other)
+
+
+def test_a_whole_network_loads_if_trusted(tmp_path, plain):
+    path = saved(Wrapper().net, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    assert "trust=True" in plain(caught.value, path)
+    model = load_model(path, device="cpu", trust=True)
+    assert model.target_layers == ["0", "1"]
+    assert model.notes
+
+
+def changed(net, **tensors):
+    return {**trained(net).state_dict(), **tensors}
+
+
+def with_nan(net):
+    state = trained(net).state_dict()
+    state["conv1b.weight"].view(-1)[5] = torch.nan
+    return state
+
+
+def without(state, *names):
+    return {name: tensor for name, tensor in state.items() if name not in names}
+
+
+MISFITS = {
+    "another network": (Wrapper().state_dict, "arch=my_network"),
+    "a missing weight": (lambda: without(changed(VoxVGG), "conv2a.bias"), "arch=..."),
+    "a weight too many": (lambda: changed(VoxVGG, conv9=torch.ones(2)), "arch=..."),
+    "a wrong shape": (lambda: changed(VoxVGG, **{"conv1b.weight": torch.ones(8, 8, 5, 5, 5)}), "arch=..."),
+    "a flat first layer": (lambda: changed(VoxVGG, **{"conv1a.weight": torch.ones(8, 27)}), "arch=..."),
+    "NaN weights": (lambda: with_nan(VoxResNetGAP), "train again"),
+    "infinite weights": (lambda: changed(VoxVGG, **{"bn.bias": torch.full((128,), torch.inf)}), "train again"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISFITS)
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_misfits_give_a_plain_sentence_with_a_remedy(tmp_path, plain, case, ending):
+    make, remedy = MISFITS[case]
+    path = tmp_path / f"net{ending}"
+    (torch.save if ending == ".pt" else save_file)(make(), path)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    assert remedy in plain(caught.value, path)
+
+
+def test_a_misfit_leaves_the_user_s_network_as_it_was(tmp_path):
+    target = Wrapper()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    other = {name: tensor[:1] for name, tensor in before.items()}
+    with pytest.raises(CheckpointError, match="has shape"):
+        load_model(saved(other, tmp_path / "net.pt"), device="cpu", arch=target)
+    assert all(torch.equal(target.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+LASAGNE_MISFITS = {
+    "too few arrays": lambda arrays: arrays[:-2],
+    "wrong order": lambda arrays: arrays[::-1],
+    "wrong shape": lambda arrays: [*arrays[:2], arrays[2][:4], *arrays[3:]],
+    "a number": lambda arrays: [np.float32(3), *arrays],
+}
+
+
+@pytest.mark.parametrize("case", LASAGNE_MISFITS)
+def test_lasagne_arrays_of_another_network_are_refused(tmp_path, plain, case):
+    path = write_lasagne(trained(VoxVGG), tmp_path / "net.npz")
+    with np.load(path) as file:
+        arrays = [file[f"arr_{n}"] for n in range(len(file.files))]
+    np.savez(path, *LASAGNE_MISFITS[case](arrays))
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    assert "Choose a checkpoint of" in plain(caught.value, path)
+
+
+def test_lasagne_arrays_with_nan_are_refused(tmp_path, plain):
+    module = trained(VoxVGG)
+    with torch.no_grad():
+        module.prob.bias[0] = torch.nan
+    path = write_lasagne(module, tmp_path / "net.npz")
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    assert "train again" in plain(caught.value, path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"input": {"shape": [1, 2]}},
+        {"input": {"intensity": "loud"}},
+        {"input": {"colour": "red"}},
+        {"input": [110, 110, 110]},
+        {"architecture": {"name": "VoxVGG", "arguments": {"depth": 3}}},
+    ],
+)
+def test_a_wrong_header_is_refused(tmp_path, plain, header):
+    path = tmp_path / "net.safetensors"
+    write_safetensors(path, trained(VoxVGG).state_dict(), header)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    plain(caught.value)
+
+
+def test_class_names_that_do_not_fit_are_refused(tmp_path, plain):
+    path = save_model(trained(VoxResNetGAP), tmp_path / "a.safetensors", ["AD"], InputSpec())
+    with pytest.raises(MethodError) as caught:
+        load_model(path, device="cpu")
+    plain(caught.value, "1 class names were given for 2 outputs")
+
+
+def test_only_built_in_networks_can_be_saved(tmp_path, plain):
+    with pytest.raises(CheckpointError) as caught:
+        save_model(Wrapper(), tmp_path / "net.safetensors", ["a", "b"], InputSpec())
+    plain(caught.value, "VoxVGG, VoxResNet, VoxResNetGAP can be saved, not Wrapper")
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net", "none/net.safetensors"])
+def test_a_wrong_place_to_save_is_refused(tmp_path, plain, name):
+    with pytest.raises(CnnVisError) as caught:
+        save_model(trained(VoxVGG), tmp_path / name, ["a", "b"], InputSpec())
+    plain(caught.value, "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_does_not_change_the_network(tmp_path):
+    module = trained(VoxResNetGAP).to(memory_format=torch.channels_last_3d)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    path = save_model(module, tmp_path / "net.safetensors", ["a", "b"], InputSpec())
+    assert module.training
+    assert module.conv1b.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in load_file(path).items())

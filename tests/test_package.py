@@ -1,0 +1,104 @@
+import importlib.metadata
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import napari_cnnvis
+from napari_cnnvis.explain.options import ExplainRequest
+
+ROOT = Path(napari_cnnvis.__file__).parents[1]
+HEAVY = ("torch", "napari", "qtpy", "PyQt5", "PyQt6", "PySide6", "numpy", "scipy", "nibabel")
+
+
+def fresh_python(code):
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_import_pulls_in_nothing_heavy():
+    loaded = fresh_python("import json, sys, napari_cnnvis; print(json.dumps(list(sys.modules)))")
+    assert "napari_cnnvis" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_import_takes_milliseconds():
+    code = """
+import json, time
+start = time.perf_counter()
+import napari_cnnvis
+print(json.dumps(time.perf_counter() - start))
+"""
+    assert min(fresh_python(code) for _ in range(5)) < 0.05
+
+
+def test_options_need_no_torch():
+    code = "import json, sys, napari_cnnvis.cli; print(json.dumps(list(sys.modules)))"
+    assert not {"torch", "napari", "qtpy"} & set(fresh_python(code))
+
+
+@pytest.mark.parametrize("name", napari_cnnvis.__all__)
+def test_public_name_is_there_and_documented(name):
+    assert inspect.getdoc(getattr(napari_cnnvis, name))
+
+
+def test_public_names_are_listed():
+    assert dir(napari_cnnvis) == sorted(napari_cnnvis.__all__)
+    assert {"cam", "grad_cam", "sensitivity", "load_model", "read_volume"} <= set(
+        napari_cnnvis.__all__
+    )
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'saliency'"):
+        napari_cnnvis.saliency  # noqa: B018
+
+
+def test_imports_point_one_way():
+    if not (ROOT / "pyproject.toml").is_file():
+        pytest.skip("the contracts are in the repository only")
+    result = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("function", "method", "shared"),
+    [
+        ("cam", "cam", {"alignment"}),
+        ("grad_cam", "grad-cam", {"layer", "relu", "score", "alignment"}),
+        ("sensitivity", "sensitivity", {"baseline", "quantity", "score"}),
+    ],
+)
+def test_a_requests_defaults_are_the_functions(function, method, shared):
+    request = ExplainRequest(method, 0)
+    parameters = inspect.signature(getattr(napari_cnnvis, function)).parameters
+    assert shared == set(parameters) & set(ExplainRequest.__dataclass_fields__) - {"target"}
+    for name in shared:
+        assert getattr(request, name) == parameters[name].default
+
+
+def test_manifest_is_named_as_the_distribution():
+    manifest = yaml.safe_load((Path(napari_cnnvis.__file__).parent / "napari.yaml").read_text())
+    assert importlib.metadata.metadata("napari-cnnvis")["Name"] == manifest["name"]
+
+
+def test_entry_points_lead_to_the_manifest_and_the_command():
+    entry_points = importlib.metadata.distribution("napari-cnnvis").entry_points
+    (manifest,) = entry_points.select(group="napari.manifest")
+    assert manifest.value == "napari_cnnvis:napari.yaml"
+    (command,) = entry_points.select(group="console_scripts", name="napari-cnnvis")
+    assert callable(command.load())
