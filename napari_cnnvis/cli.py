@@ -19,6 +19,7 @@ from napari_cnnvis.explain.options import (
     SCORES,
     ExplainRequest,
 )
+from napari_cnnvis.ucm.hierarchy import FINEST
 
 __all__ = ["main"]
 
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("--quantity", choices=QUANTITIES, default=_DEFAULTS.quantity)
     explain.add_argument(
-        "--regions", type=int, default=_DEFAULTS.finest, help="sensitivity: finest level"
+        "--regions", type=int, help=f"sensitivity: regions on the finest level (default: {FINEST})"
     )
     explain.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     explain.add_argument(

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from superqt import QSearchableComboBox
 
 from napari_cnnvis.explain.options import ALIGNMENTS, METHODS, QUANTITIES, SCORES, ExplainRequest
+from napari_cnnvis.ucm.hierarchy import FINEST
 
 __all__ = ["MethodForm"]
 
@@ -87,6 +88,7 @@ class MethodForm(QGroupBox):
         )
         self.regions = QSpinBox()
         self.regions.setRange(2, 5000)
+        self.regions.setValue(FINEST)
         self.regions.setToolTip("Number of regions on the finest level; more is slower and finer.")
         self.head_only = QCheckBox("Hide what lies outside the head")
         self.head_only.setToolTip(
@@ -197,7 +199,6 @@ class MethodForm(QGroupBox):
         self.relu.setChecked(defaults.relu)
         self.score.setCurrentIndex(self.score.findData(defaults.score))
         self.quantity.setCurrentIndex(self.quantity.findData(defaults.quantity))
-        self.regions.setValue(defaults.finest)
         self.method.setToolTip(_TIPS[self.method.currentData()])
         self._show_rows()
 

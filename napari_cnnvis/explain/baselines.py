@@ -29,8 +29,8 @@ def make_baseline(
         The volume as the network sees it.
     baseline : float or "blur"
         A number is used everywhere, in the units of `data`. "blur" is a Gaussian
-        mean over the non-background voxels around, so that the edge of a
-        skull-stripped brain is not darkened.
+        mean over the voxels of the head around, so that the edge of a skull-stripped
+        brain is not darkened; an empty background stays as it is.
     spacing : (float, float, float)
         Millimetres between voxels.
     sigma : float
@@ -48,10 +48,11 @@ def make_baseline(
     value = check_baseline(baseline)
     if value != "blur":
         return np.full(data.shape, value, dtype=np.float32)
-    background = data == data.min()
-    weight = (~background).astype(np.float32) if background.mean() > 0.3 else np.ones_like(data)
+    head = data > data.min()
+    head = ndimage.binary_fill_holes(head) if head.mean() < 0.7 else np.ones(data.shape, bool)
+    weight = head.astype(np.float32)
     widths = [sigma / s for s in spacing]
     total = ndimage.gaussian_filter(data * weight, widths, mode="nearest", truncate=3)
     share = ndimage.gaussian_filter(weight, widths, mode="nearest", truncate=3)
-    blurred = np.where(share > 1e-3, total / np.maximum(share, 1e-3), data)
+    blurred = np.where(head, total / np.maximum(share, 1e-6), data)
     return blurred.astype(np.float32)

@@ -59,13 +59,13 @@ def _run(
         outputs[name], versions[name] = output, output._version
         return output.clone() if copy or output.is_leaf else output
 
-    handles = [
-        module.get_submodule(name).register_forward_hook(
-            lambda _, __, output, name=name: keep(name, output)
-        )
-        for name in names
-    ]
+    handles = []
     try:
+        for name in names:
+            layer = module.get_submodule(name)
+            handles.append(
+                layer.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+            )
         with inspecting(module), torch.set_grad_enabled(with_graph), plain_errors("running"):
             logits = module(x)
     finally:

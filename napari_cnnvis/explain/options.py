@@ -83,8 +83,9 @@ class ExplainRequest:
         What sensitivity replaces a region by.
     quantity : {"drop", "probability"}
         What sensitivity maps.
-    finest : int
-        Number of regions on sensitivity's finest level.
+    finest : int, optional
+        Number of regions on sensitivity's finest level; the hierarchy's own levels by
+        default.
 
     Raises
     ------
@@ -100,14 +101,14 @@ class ExplainRequest:
     alignment: str = "stretch"
     baseline: float | str = "blur"
     quantity: str = "drop"
-    finest: int = 400
+    finest: int | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.method, METHODS, "a method")
         check_choice(self.alignment, ALIGNMENTS, "an alignment")
         check_choice(self.quantity, QUANTITIES, "a quantity")
         check_baseline(self.baseline)
-        if self.finest < 1:
+        if self.finest is not None and self.finest < 1:
             raise MethodError(f"{self.finest} regions are too few; use 1 or more.")
         if self.score is None:
             default = "probability" if self.method == "sensitivity" else "logit"

@@ -52,6 +52,9 @@ def explain(
     if request.method == "sensitivity":
         if hierarchy is None:
             hierarchy = build_hierarchy(volume, progress=progress, cancel=cancel)
+        levels = None
+        if request.finest is not None:
+            levels = default_counts(hierarchy.n_leaves, request.finest)
         return sensitivity(
             model,
             volume,
@@ -60,7 +63,7 @@ def explain(
             request.baseline,
             request.quantity,
             request.score,
-            default_counts(hierarchy.n_leaves, request.finest),
+            levels,
             progress=progress,
             cancel=cancel,
         )

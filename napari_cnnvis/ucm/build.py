@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.ucm.hierarchy import Hierarchy
+from napari_cnnvis.ucm.hierarchy import FINEST, Hierarchy
 from napari_cnnvis.ucm.supervoxels import boundary_strength, find_head, supervoxels
 from napari_cnnvis.volume import Volume
 
@@ -90,7 +90,7 @@ def build_hierarchy(
 
 
 def default_counts(
-    n_leaves: int, finest: int = 800, coarsest: int = 12, levels: int = 8
+    n_leaves: int, finest: int = FINEST, coarsest: int = 12, levels: int = 8
 ) -> list[int]:
     """Numbers of regions spread evenly in their logarithm, fine to coarse, no two equal."""
     finest = min(finest, n_leaves)

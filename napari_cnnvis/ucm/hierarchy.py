@@ -16,7 +16,10 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
 
-__all__ = ["Hierarchy"]
+__all__ = ["FINEST", "Hierarchy"]
+
+#: number of regions on the finest level that sensitivity uses, where nothing else is asked for
+FINEST = 300
 
 
 @dataclass(frozen=True, eq=False)
