@@ -24,8 +24,8 @@ from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
 
 FOLDER = Path(__file__).parent
 NETWORKS = {
-    "voxvgg": (VoxVGG, Recipe(subjects=128, epochs=6)),
-    "voxresnetgap": (VoxResNetGAP, Recipe(subjects=64, epochs=5)),
+    "voxvgg": (VoxVGG, Recipe(subjects=128, epochs=8)),
+    "voxresnetgap": (VoxResNetGAP, Recipe(subjects=48, epochs=4)),
 }
 INPUT = InputSpec(
     shape=cohort.SHAPE, spacing=(cohort.SPACING,) * 3, orientation="RAS", intensity="max"

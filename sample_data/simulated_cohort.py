@@ -126,14 +126,14 @@ def make_subject(template: Template, label: int, seed: int) -> Subject:
         return low + (high - low) * torch.rand((), generator=random).item()
 
     anatomy = _identity() + _random_field(3, 1.0, 8, random) + _affine_wobble(random)
-    severity = uniform(2.0, 3.5), uniform(1.2, 1.8)
+    severity = uniform(0.25, 1.0)  # from hardly visible to severe
     position = anatomy
     if label:
-        pull = severity[0] * template.ventricle_pull + severity[1] * template.hippocampus_push
-        position = anatomy + _sample(pull, anatomy)
+        pull = 3.5 * template.ventricle_pull + 1.8 * template.hippocampus_push
+        position = anatomy + _sample(severity * pull, anatomy)
     scan = _sample(template.brain[None], position)[0]
     if label:
-        rim = _sample(template.lost[None], anatomy)[0] * min(1.0, severity[1] / 1.8)
+        rim = _sample(template.lost[None], anatomy)[0] * severity
         scan = scan - rim * (scan - 0.3).clamp(min=0)
     inside = scan > 0.02
     scan = scan.clamp(min=1e-3) ** uniform(0.85, 1.2)
