@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 import napari_cnnvis as cv
+from napari_cnnvis import cli
 from napari_cnnvis.cli import main
+from napari_cnnvis.explain.region_scorer import FullPassScorer
 from napari_cnnvis.models.networks import VoxResNetGAP
 from napari_cnnvis.ucm.build import default_counts
 
@@ -217,7 +220,9 @@ def test_wrong_usage(arguments, capsys):
 def test_explaining_loads_neither_qt_nor_napari(folder, tmp_path):
     code = f"""
 import sys
+from napari_cnnvis import cli
 from napari_cnnvis.cli import main
+from napari_cnnvis.explain.region_scorer import FullPassScorer
 status = main(["explain", {str(folder / "scan.nii.gz")!r}, "--method", "cam", "--device", "cpu",
                "--model", {str(folder / "net.safetensors")!r}, "-o", {str(tmp_path / "m.nii")!r}])
 loaded = {{name.partition(".")[0] for name in sys.modules}}
@@ -245,3 +250,29 @@ def test_screenshot_without_a_virtual_display_says_what_to_install(monkeypatch, 
     monkeypatch.setenv("PATH", "")
     assert main(["demo", "--screenshot", "out.png"]) == 2
     assert "apt-get install xvfb" in capsys.readouterr().err
+
+
+def test_interrupt_asks_to_stop_and_a_second_one_stops():
+    before = signal.getsignal(signal.SIGINT)
+    with cli._interrupt_cancels() as cancel:
+        signal.raise_signal(signal.SIGINT)
+        assert cancel.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupted_sensitivity_writes_the_map_so_far(explain, written, monkeypatch):
+    score = FullPassScorer.score
+    monkeypatch.setattr(FullPassScorer, "_affordable_batch", lambda self: 1)
+
+    def interrupted(self, regions):
+        yield next(score(self, regions))
+        signal.raise_signal(signal.SIGINT)
+        yield from score(self, regions[1:])
+
+    monkeypatch.setattr(FullPassScorer, "score", interrupted)
+    assert explain("--method", "sensitivity", "--target", "patient") == 0
+    volume, record = written()
+    assert record["partial"] is True
+    assert np.abs(volume.data).max() > 0
