@@ -25,7 +25,10 @@ from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
 FOLDER = Path(__file__).parent
 NETWORKS = {
     "voxvgg": (VoxVGG, Recipe(subjects=128, epochs=8)),
-    "voxresnetgap": (VoxResNetGAP, Recipe(subjects=48, epochs=4)),
+    "voxresnetgap": (
+        VoxResNetGAP,
+        Recipe(subjects=64, epochs=5, batch=2, paired=True, settling_epochs=3),
+    ),
 }
 INPUT = InputSpec(
     shape=cohort.SHAPE, spacing=(cohort.SPACING,) * 3, orientation="RAS", intensity="max"
@@ -44,14 +47,15 @@ def save_scan(data: torch.Tensor | np.ndarray, name: str) -> None:
 
 
 def make_scans() -> None:
-    """The template, a control and a patient, and the patient's ground truth."""
+    """The template, a control, two patients, and the patients' ground truth."""
     template = cohort.load_template()
     save_scan(template.brain, "mni152_t1_2mm")
     control = cohort.make_subject(template, 0, PATIENT_SEED)
-    patient = cohort.make_subject(template, 1, PATIENT_SEED + 1)
     save_scan(control.scan, "simulated_control")
-    save_scan(patient.scan, "simulated_atrophy")
-    save_scan(patient.changed.numpy(), "simulated_atrophy_changed")
+    for name, seed in (("", PATIENT_SEED + 1), ("_severe", PATIENT_SEED + 3)):
+        patient = cohort.make_subject(template, 1, seed)
+        save_scan(patient.scan, f"simulated_atrophy{name}")
+        save_scan(patient.changed.numpy(), f"simulated_atrophy{name}_changed")
 
 
 def make_network(name: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import simulated_cohort as cohort
 import torch
@@ -12,17 +13,29 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: seeds of the subjects; subject n of a set has class n % 2
-TRAINING_SEED, HELD_OUT_SEED, PATIENT_SEED = 10_000, 20_000, 30_000
+TRAINING_SEED, SETTLING_SEED, HELD_OUT_SEED, PATIENT_SEED = 10_000, 15_000, 20_000, 30_000
+#: bounding box of the brains, for a start at half the cost
+BRAIN_BOX = (..., slice(15, 95), slice(7, 103), slice(13, 97))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train: subjects a pass, passes, batch size, peak rate, seed."""
+    """How to train.
+
+    ``subjects`` a pass, ``epochs`` passes, ``batch`` size, peak ``rate``, ``held_out``
+    subjects to test on, ``seed``. ``paired`` shows each anatomy with and without
+    atrophy in one batch, over the brains' bounding box, which tells the disease from
+    the anatomy soon. BatchNorm then sees one anatomy at a time, so ``settling_epochs``
+    over unpaired subjects follow, with its statistics kept; the globally averaged
+    features are brought to the full grid in the end.
+    """
 
     subjects: int
     epochs: int
     batch: int = 4
     rate: float = 1e-3
+    paired: bool = False
+    settling_epochs: int = 0
     held_out: int = 40
     seed: int = 0
 
@@ -31,38 +44,20 @@ def train(net: nn.Module, template: cohort.Template, recipe: Recipe) -> dict[str
     """Train in place; return the record that goes into the checkpoint's header.
 
     ``held_out_accuracy`` and ``held_out_loss`` are of subjects that were never
-    trained on, measured once more after the last epoch.
+    trained on, measured once after the last epoch, on the full grid.
     """
     torch.manual_seed(recipe.seed)
-    scans, labels = _subjects(template, TRAINING_SEED, recipe.subjects)
+    scans, labels = _subjects(template, TRAINING_SEED, recipe.subjects, recipe.paired)
     test_scans, test_labels = _subjects(template, HELD_OUT_SEED, recipe.held_out)
-    plain = net
-    if not any(isinstance(m, nn.BatchNorm3d) for m in net.modules()):
-        net = with_batchnorm(net)
-    net.to(memory_format=torch.channels_last_3d)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate)
-    steps = recipe.epochs * (recipe.subjects // recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps)
-    for epoch in range(recipe.epochs):
-        net.train()
-        losses = []
-        for batch in _balanced_batches(labels, recipe.batch):
-            x = scans[batch]
-            if torch.rand(()) < 0.5:
-                x = x.flip(2)  # left and right
-            x = x.contiguous(memory_format=torch.channels_last_3d)
-            loss = F.cross_entropy(net(x), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-        loss = sum(losses) / len(losses)
-        print(f"epoch {epoch + 1}/{recipe.epochs}: training loss {loss:.3f}", flush=True)
-    recompute_batchnorm(net, scans[:32], recipe.batch)
-    if net is not plain:
-        fold_batchnorm(net)
-    accuracy, test_loss = evaluate(plain, test_scans, test_labels)
+    trained, finish = _with_helpers(net)
+    trained.to(memory_format=torch.channels_last_3d)
+    first = scans[BRAIN_BOX] if recipe.paired else scans
+    _run_epochs(trained, first, labels, recipe.epochs, recipe, recipe.rate)
+    recompute_batchnorm(trained, first[:32], recipe.batch)
+    if recipe.paired:
+        settle(trained, template, recipe)
+    finish()
+    accuracy, test_loss = evaluate(net, test_scans, test_labels)
     return {
         "held_out_accuracy": accuracy,
         "held_out_loss": test_loss,
@@ -73,19 +68,132 @@ def train(net: nn.Module, template: cohort.Template, recipe: Recipe) -> dict[str
     }
 
 
-def _subjects(template: cohort.Template, seed: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    subjects = [cohort.make_subject(template, i % 2, seed + i) for i in range(n)]
+def settle(net: nn.Module, template: cohort.Template, recipe: Recipe) -> None:
+    """Train on unpaired subjects with the BatchNorm statistics kept, then go to the full grid."""
+    scans, labels = _subjects(template, SETTLING_SEED, recipe.subjects)
+    unpaired = replace(recipe, paired=False, batch=4)
+    _standardise_again(net, scans[BRAIN_BOX][:24])
+    _run_epochs(
+        net,
+        scans[BRAIN_BOX],
+        labels,
+        recipe.settling_epochs,
+        unpaired,
+        recipe.rate / 2,
+        keep_norms=True,
+    )
+    _standardise_again(net, scans[:24])
+
+
+def _run_epochs(
+    net: nn.Module,
+    scans: torch.Tensor,
+    labels: torch.Tensor,
+    epochs: int,
+    recipe: Recipe,
+    rate: float,
+    keep_norms: bool = False,
+) -> None:
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate)
+    steps = epochs * (len(scans) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    for epoch in range(epochs):
+        net.train()
+        for norm in net.modules():
+            if keep_norms and isinstance(norm, nn.BatchNorm3d):
+                norm.eval()
+        losses = []
+        for chosen in _balanced_batches(labels, recipe.batch, recipe.paired):
+            x = scans[chosen]
+            if torch.rand(()) < 0.5:
+                x = x.flip(2)  # left and right
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+            loss = F.cross_entropy(net(x), labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        loss = sum(losses) / len(losses)
+        print(f"epoch {epoch + 1}/{epochs}: training loss {loss:.3f}", flush=True)
+
+
+def _subjects(
+    template: cohort.Template, seed: int, n: int, paired: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    seeds = [seed + (i // 2 if paired else i) for i in range(n)]
+    subjects = [cohort.make_subject(template, i % 2, s) for i, s in enumerate(seeds)]
     return (
         torch.stack([s.scan for s in subjects])[:, None],
         torch.tensor([s.label for s in subjects]),
     )
 
 
-def _balanced_batches(labels: torch.Tensor, size: int) -> list[torch.Tensor]:
+def _balanced_batches(labels: torch.Tensor, size: int, paired: bool) -> list[torch.Tensor]:
     """Batches with as many of either class, in random order."""
     classes = [torch.nonzero(labels == c).flatten() for c in (0, 1)]
-    halves = [c[torch.randperm(len(c))].split(size // 2) for c in classes]
+    order = torch.randperm(len(classes[0]))
+    other = order if paired else torch.randperm(len(classes[1]))
+    halves = [c[o].split(size // 2) for c, o in zip(classes, (order, other), strict=True)]
     return [torch.cat(pair) for pair in zip(*halves, strict=True)]
+
+
+def _with_helpers(net: nn.Module) -> tuple[nn.Module, Callable[[], None]]:
+    """The network with layers that help it train, and what folds them in again."""
+    if any(isinstance(m, nn.BatchNorm3d) for m in net.modules()):
+        standardise = Standardise(net.prob.in_features)
+        net.prob = nn.Sequential(standardise, net.prob)
+        return net, lambda: fold_standardise(net)
+    with_norms = with_batchnorm(net)
+    return with_norms, lambda: fold_batchnorm(with_norms)
+
+
+class Standardise(nn.Module):
+    """Features to mean 0 and variance 1 by running statistics, also while training.
+
+    A globally averaged feature hardly differs between subjects; without this the
+    linear layer behind it would need weights in the hundreds.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+        self.batches = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.batches += 1
+                share = max(0.05, 1 / self.batches)
+                self.mean += share * (x.mean(0) - self.mean)
+                self.variance += share * ((x - self.mean).square().mean(0) - self.variance)
+        return (x - self.mean) / (self.variance + 1e-10).sqrt()
+
+
+@torch.no_grad()
+def _standardise_again(net: nn.Module, x: torch.Tensor) -> None:
+    """Statistics of the globally averaged features on another grid."""
+    standardise = next(m for m in net.modules() if isinstance(m, Standardise))
+    net.eval()
+    collected = []
+    handle = standardise.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
+    for part in x.split(2):
+        net(part.contiguous(memory_format=torch.channels_last_3d))
+    handle.remove()
+    features = torch.cat(collected)
+    standardise.mean.copy_(features.mean(0))
+    standardise.variance.copy_(features.var(0))
+
+
+@torch.no_grad()
+def fold_standardise(net: nn.Module) -> None:
+    """Move `Standardise` into the linear layer behind it, in place."""
+    standardise, linear = net.prob
+    deviation = (standardise.variance + 1e-10).sqrt()
+    linear.bias -= linear.weight @ (standardise.mean / deviation)
+    linear.weight /= deviation
+    net.prob = linear
 
 
 def with_batchnorm(net: nn.Module) -> nn.Module:

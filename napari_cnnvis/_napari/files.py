@@ -63,3 +63,8 @@ def open_control() -> list[LayerData]:
 def open_patient() -> list[LayerData]:
     """A simulated subject with atrophy."""
     return open_sample("simulated_atrophy.nii.gz")
+
+
+def open_severe_patient() -> list[LayerData]:
+    """A simulated subject with severe atrophy."""
+    return open_sample("simulated_atrophy_severe.nii.gz")

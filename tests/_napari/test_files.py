@@ -1,0 +1,53 @@
+"""Sample data through napari's contributions."""
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_cnnvis.sample_data import sample_networks, sample_path
+
+
+@pytest.mark.parametrize("key", ["mni152", "control", "atrophy", "severe_atrophy"])
+def test_samples_open_through_napari(key):
+    viewer = ViewerModel()
+    viewer.open_sample("napari-cnnvis", key)
+    (layer,) = viewer.layers
+    assert layer.data.shape == (110, 110, 110)
+    np.testing.assert_allclose(np.abs(layer.scale), 2)
+    assert tuple(layer.axis_labels) == ("S", "A", "R")
+
+
+def test_samples_share_one_space():
+    viewer = ViewerModel()
+    for key in ("mni152", "atrophy"):
+        viewer.open_sample("napari-cnnvis", key)
+    first, second = viewer.layers
+    np.testing.assert_array_equal(first.data_to_world((1, 2, 3)), second.data_to_world((1, 2, 3)))
+
+
+def test_ground_truth_lies_inside_its_scan():
+    from napari_cnnvis import read_volume
+
+    for name in ("simulated_atrophy", "simulated_atrophy_severe"):
+        scan = read_volume(sample_path(f"{name}.nii.gz"))
+        truth = read_volume(sample_path(f"{name}_changed.nii.gz"))
+        assert 5_000 < (truth.data > 0).sum() < 40_000
+        assert (scan.data[truth.data > 0] > 0).all()
+
+
+def test_sample_networks_know_their_classes_and_tell_the_samples_apart():
+    from napari_cnnvis import load_model, read_volume
+
+    networks = {path.stem.split("_")[0]: path for path in sample_networks()}
+    assert {"voxvgg", "voxresnetgap"} <= set(networks)
+    model = load_model(networks["voxvgg"])
+    assert model.class_names == ("control", "atrophy")
+    assert model.training["held_out_accuracy"] >= 0.9
+    for name, expected in (("control", 0), ("atrophy", 1), ("atrophy_severe", 1)):
+        scan = read_volume(sample_path(f"simulated_{name}.nii.gz"))
+        assert model.predict(scan).argmax() == expected
+
+
+def test_shipped_files_stay_small():
+    folder = sample_path("mni152_t1_2mm.nii.gz").parent
+    assert sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) < 25e6
