@@ -27,7 +27,7 @@ NETWORKS = {
     "voxvgg": (VoxVGG, Recipe(subjects=128, epochs=8)),
     "voxresnetgap": (
         VoxResNetGAP,
-        Recipe(subjects=64, epochs=5, batch=2, paired=True, settling_epochs=3),
+        Recipe(subjects=64, epochs=5, batch=2, paired=True),
     ),
 }
 INPUT = InputSpec(

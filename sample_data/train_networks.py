@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import simulated_cohort as cohort
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: seeds of the subjects; subject n of a set has class n % 2
-TRAINING_SEED, SETTLING_SEED, HELD_OUT_SEED, PATIENT_SEED = 10_000, 15_000, 20_000, 30_000
+TRAINING_SEED, FITTING_SEED, HELD_OUT_SEED, PATIENT_SEED = 10_000, 15_000, 20_000, 30_000
 #: bounding box of the brains, for a start at half the cost
 BRAIN_BOX = (..., slice(15, 95), slice(7, 103), slice(13, 97))
 
@@ -25,9 +25,8 @@ class Recipe:
     ``subjects`` a pass, ``epochs`` passes, ``batch`` size, peak ``rate``, ``held_out``
     subjects to test on, ``seed``. ``paired`` shows each anatomy with and without
     atrophy in one batch, over the brains' bounding box, which tells the disease from
-    the anatomy soon. BatchNorm then sees one anatomy at a time, so ``settling_epochs``
-    over unpaired subjects follow, with its statistics kept; the globally averaged
-    features are brought to the full grid in the end.
+    the anatomy soon. BatchNorm then sees one anatomy at a time, so the last layer is
+    fitted anew to unpaired subjects on the full grid, in evaluation mode.
     """
 
     subjects: int
@@ -35,7 +34,6 @@ class Recipe:
     batch: int = 4
     rate: float = 1e-3
     paired: bool = False
-    settling_epochs: int = 0
     held_out: int = 40
     seed: int = 0
 
@@ -52,11 +50,12 @@ def train(net: nn.Module, template: cohort.Template, recipe: Recipe) -> dict[str
     trained, finish = _with_helpers(net)
     trained.to(memory_format=torch.channels_last_3d)
     first = scans[BRAIN_BOX] if recipe.paired else scans
-    _run_epochs(trained, first, labels, recipe.epochs, recipe, recipe.rate)
+    _run_epochs(trained, first, labels, recipe)
     recompute_batchnorm(trained, first[:32], recipe.batch)
-    if recipe.paired:
-        settle(trained, template, recipe)
     finish()
+    if recipe.paired:
+        fitting = _subjects(template, FITTING_SEED, recipe.subjects)
+        fit_last_layer(net.prob, globally_averaged(net, fitting[0]), fitting[1])
     accuracy, test_loss = evaluate(net, test_scans, test_labels)
     return {
         "held_out_accuracy": accuracy,
@@ -68,40 +67,47 @@ def train(net: nn.Module, template: cohort.Template, recipe: Recipe) -> dict[str
     }
 
 
-def settle(net: nn.Module, template: cohort.Template, recipe: Recipe) -> None:
-    """Train on unpaired subjects with the BatchNorm statistics kept, then go to the full grid."""
-    scans, labels = _subjects(template, SETTLING_SEED, recipe.subjects)
-    unpaired = replace(recipe, paired=False, batch=4)
-    _standardise_again(net, scans[BRAIN_BOX][:24])
-    _run_epochs(
-        net,
-        scans[BRAIN_BOX],
-        labels,
-        recipe.settling_epochs,
-        unpaired,
-        recipe.rate / 2,
-        keep_norms=True,
-    )
-    _standardise_again(net, scans[:24])
+@torch.no_grad()
+def globally_averaged(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What enters the last layer ``prob``, in evaluation mode."""
+    collected = []
+    handle = net.prob.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
+    net.eval()
+    for part in x.split(2):
+        net(part.contiguous(memory_format=torch.channels_last_3d))
+    handle.remove()
+    return torch.cat(collected)
 
 
-def _run_epochs(
-    net: nn.Module,
-    scans: torch.Tensor,
-    labels: torch.Tensor,
-    epochs: int,
-    recipe: Recipe,
-    rate: float,
-    keep_norms: bool = False,
+def fit_last_layer(
+    linear: nn.Linear, features: torch.Tensor, labels: torch.Tensor, penalty: float = 20.0
 ) -> None:
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate)
-    steps = epochs * (len(scans) // recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    for epoch in range(epochs):
+    """Logistic regression with an L2 penalty on standardised features, in place."""
+    mean, deviation = features.mean(0), features.std(0) + 1e-10
+    x = ((features - mean) / deviation).double()
+    weight = torch.zeros(linear.weight.shape, dtype=torch.double, requires_grad=True)
+    bias = torch.zeros(linear.bias.shape, dtype=torch.double, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        error = F.cross_entropy(x @ weight.T + bias, labels, reduction="sum")
+        value = error + penalty / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    with torch.no_grad():
+        linear.weight.copy_(weight / deviation)
+        linear.bias.copy_(bias - (weight / deviation) @ mean.double())
+
+
+def _run_epochs(net: nn.Module, scans: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> None:
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate)
+    steps = recipe.epochs * (len(scans) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps)
+    for epoch in range(recipe.epochs):
         net.train()
-        for norm in net.modules():
-            if keep_norms and isinstance(norm, nn.BatchNorm3d):
-                norm.eval()
         losses = []
         for chosen in _balanced_batches(labels, recipe.batch, recipe.paired):
             x = scans[chosen]
@@ -115,7 +121,7 @@ def _run_epochs(
             schedule.step()
             losses.append(loss.item())
         loss = sum(losses) / len(losses)
-        print(f"epoch {epoch + 1}/{epochs}: training loss {loss:.3f}", flush=True)
+        print(f"epoch {epoch + 1}/{recipe.epochs}: training loss {loss:.3f}", flush=True)
 
 
 def _subjects(
@@ -169,21 +175,6 @@ class Standardise(nn.Module):
                 self.mean += share * (x.mean(0) - self.mean)
                 self.variance += share * ((x - self.mean).square().mean(0) - self.variance)
         return (x - self.mean) / (self.variance + 1e-10).sqrt()
-
-
-@torch.no_grad()
-def _standardise_again(net: nn.Module, x: torch.Tensor) -> None:
-    """Statistics of the globally averaged features on another grid."""
-    standardise = next(m for m in net.modules() if isinstance(m, Standardise))
-    net.eval()
-    collected = []
-    handle = standardise.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
-    for part in x.split(2):
-        net(part.contiguous(memory_format=torch.channels_last_3d))
-    handle.remove()
-    features = torch.cat(collected)
-    standardise.mean.copy_(features.mean(0))
-    standardise.variance.copy_(features.var(0))
 
 
 @torch.no_grad()
