@@ -15,14 +15,14 @@ from napari_cnnvis.volume import atomic_path
 
 __all__ = ["show_demo", "view_in_3d"]
 
-NETWORK = "voxvgg_simulated_atrophy.safetensors"
+NETWORK = "voxresnetgap_simulated_atrophy.safetensors"
 #: in world coordinates (-superior, -anterior, -right): from the patient's front left and
 #: a little above, with the top of the head up
 _VIEW_DIRECTION, _UP = (0.35, 0.75, -0.6), (-1.0, 0.0, 0.0)
 
 
 def show_demo(screenshot: str | None = None) -> None:
-    """Open the viewer with a sample scan, load a network, run Grad-CAM and show it in 3D.
+    """Open the viewer with a sample scan, load a network, run CAM and show it in 3D.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def show_demo(screenshot: str | None = None) -> None:
         If something went wrong on the way, or the file cannot be written.
     """
     viewer = napari.Viewer(show=screenshot is None)
-    viewer.open_sample("napari-cnnvis", "atrophy")
+    viewer.open_sample("napari-cnnvis", "severe_atrophy")
     _, panel = viewer.window.add_plugin_dock_widget("napari-cnnvis", "Explain CNN")
     problems: list[str] = []
 
@@ -62,8 +62,13 @@ def show_demo(screenshot: str | None = None) -> None:
 
 
 def run_when_ready(panel: ExplainPanel, finish: Any) -> None:
-    """Run the panel's method once the model and its probabilities are there, then call `finish`."""
-    steps = iter([panel.run, finish])
+    """Run CAM once the model and its probabilities are there, then call `finish`."""
+
+    def run() -> None:
+        panel.method_form.choose_method("cam")
+        panel.run()
+
+    steps = iter([run, finish])
 
     def advance() -> None:
         if panel.ready and not panel.jobs.busy:

@@ -119,8 +119,12 @@ class MethodForm(QGroupBox):
                 self.form.addRow(widget)
             else:
                 self.form.addRow(label, widget)
-        for box in (self.method, self.target, self.layer, self.score, self.alignment):
+        for box in self.findChildren(QComboBox):  # as wide as the panel, not as the longest entry
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            box.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            box.setMinimumContentsLength(8)
         self.method.currentIndexChanged.connect(self._on_method)
         self.baseline.currentIndexChanged.connect(self._show_rows)
         self.layer.currentIndexChanged.connect(self._on_layer)
@@ -168,6 +172,10 @@ class MethodForm(QGroupBox):
         self.reason.setVisible(bool(no_cam_reason))
         if no_cam_reason and self.method.currentData() == "cam":
             self.method.setCurrentIndex(self.method.findData("grad-cam"))
+
+    def choose_method(self, method: str) -> None:
+        """Select a method."""
+        self.method.setCurrentIndex(self.method.findData(method))
 
     def choose_class(self, index: int) -> None:
         """Select a class."""

@@ -15,7 +15,6 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_cnnvis._napari.demo import NETWORK
 from napari_cnnvis.sample_data import sample_path
 
 
@@ -55,7 +54,7 @@ def main() -> None:
     wait(lambda: time.monotonic() > end)
     rows = [("nothing runs", ticker.gaps())]
 
-    panel.load_model(sample_path(NETWORK))
+    panel.load_model(sample_path("voxvgg_simulated_atrophy.safetensors"))
     wait(lambda: panel.ready and not panel.jobs.busy)
     rows.append(("loading the network (and torch), scoring the scan", ticker.gaps()))
 
