@@ -2,26 +2,36 @@
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
+from napari.layers import Image
+from npe2 import PluginManifest
+from npe2.manifest.utils import import_python_name
 
 from napari_cnnvis.sample_data import sample_networks, sample_path
 
 
+@pytest.fixture(scope="module")
+def samples():
+    """The layers of each sample that the manifest offers, by key."""
+    contributions = PluginManifest.from_distribution("napari-cnnvis").contributions
+    functions = {command.id: command.python_name for command in contributions.commands}
+    return {
+        sample.key: import_python_name(functions[sample.command])()
+        for sample in contributions.sample_data
+    }
+
+
 @pytest.mark.parametrize("key", ["mni152", "control", "atrophy", "severe_atrophy"])
-def test_samples_open_through_napari(key):
-    viewer = ViewerModel()
-    viewer.open_sample("napari-cnnvis", key)
-    (layer,) = viewer.layers
+def test_samples_of_the_manifest_open(samples, key):
+    ((data, attributes, kind),) = samples[key]
+    layer = Image(data, **attributes)
+    assert kind == "image"
     assert layer.data.shape == (110, 110, 110)
     np.testing.assert_allclose(np.abs(layer.scale), 2)
     assert tuple(layer.axis_labels) == ("S", "A", "R")
 
 
-def test_samples_share_one_space():
-    viewer = ViewerModel()
-    for key in ("mni152", "atrophy"):
-        viewer.open_sample("napari-cnnvis", key)
-    first, second = viewer.layers
+def test_samples_share_one_space(samples):
+    first, second = (Image(d, **a) for key in ("mni152", "atrophy") for d, a, _ in samples[key])
     np.testing.assert_array_equal(first.data_to_world((1, 2, 3)), second.data_to_world((1, 2, 3)))
 
 

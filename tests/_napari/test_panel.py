@@ -134,6 +134,7 @@ def test_changing_the_alignment_moves_the_map_without_a_run(qtbot, panel, gap_fi
     load(qtbot, panel, gap_file)
     run(qtbot, panel, "grad-cam")
     overlay = panel.viewer.layers[-1]
+    panel.method_form.layer.setCurrentIndex(panel.method_form.layer.findData("relu4"))
     before = overlay.data.copy()
     panel.method_form.alignment.setCurrentIndex(1)
     assert not panel.jobs.busy

@@ -298,9 +298,13 @@ def test_a_wrong_header_is_refused(tmp_path, plain, header):
 
 
 def test_class_names_that_do_not_fit_are_refused(tmp_path, plain):
-    path = save_model(trained(VoxResNetGAP), tmp_path / "a.safetensors", ["AD"], InputSpec())
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(CheckpointError) as caught:
+        save_model(trained(VoxResNetGAP), path, ["AD"], InputSpec())
+    plain(caught.value, "1 class names were given for 2 outputs")
+    save_model(trained(VoxResNetGAP), path, ["AD", "NC"], InputSpec())
     with pytest.raises(MethodError) as caught:
-        load_model(path, device="cpu")
+        load_model(path, device="cpu", class_names=["AD"])
     plain(caught.value, "1 class names were given for 2 outputs")
 
 
