@@ -16,8 +16,6 @@ from napari_cnnvis.volume import atomic_path
 __all__ = ["show_demo", "view_in_3d"]
 
 NETWORK = "voxresnetgap_simulated_atrophy.safetensors"
-#: height and width of the picture in pixels
-_PICTURE = (900, 1200)
 #: in world coordinates (-superior, -anterior, -right): from the patient's front left and
 #: a little above, with the top of the head up
 _VIEW_DIRECTION, _UP = (0.35, 0.75, -0.6), (-1.0, 0.0, 0.0)
@@ -37,6 +35,7 @@ def show_demo(screenshot: str | None = None) -> None:
         If something went wrong on the way, or the file cannot be written.
     """
     viewer = napari.Viewer()
+    viewer.window.resize(1500, 950)
     viewer.open_sample("napari-cnnvis", "severe_atrophy")
     _, panel = viewer.window.add_plugin_dock_widget("napari-cnnvis", "Explain CNN")
     problems: list[str] = []
@@ -68,6 +67,7 @@ def run_when_ready(panel: ExplainPanel, finish: Any) -> None:
 
     def run() -> None:
         panel.method_form.choose_method("cam")
+        panel.method_form.head_only.setChecked(True)
         panel.run()
 
     steps = iter([run, finish])
@@ -92,4 +92,4 @@ def view_in_3d(viewer: Any) -> None:
 def save_screenshot(viewer: Any, path: str) -> None:
     """Write the canvas as PNG, moved into place when complete."""
     with atomic_path(Path(path)) as temporary:
-        viewer.screenshot(str(temporary), size=_PICTURE, flash=False)
+        viewer.screenshot(str(temporary), flash=False)
