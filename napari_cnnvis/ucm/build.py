@@ -106,8 +106,12 @@ def adjacent(labels: np.ndarray) -> np.ndarray:
         a = np.moveaxis(labels, axis, 0)[:-1]
         b = np.moveaxis(labels, axis, 0)[1:]
         touching = (a != b) & (a > 0) & (b > 0)
-        pairs.append(np.sort(np.stack([a[touching], b[touching]], 1), axis=1))
-    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64) - 1
+        pairs.append(np.stack([np.minimum(a, b)[touching], np.maximum(a, b)[touching]]))
+    low, high = np.concatenate(pairs, axis=1).astype(np.int64)
+    n = int(labels.max()) + 1
+    keys = np.sort(low * n + high)  # sorting plain numbers lets other threads run meanwhile
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    return np.stack([keys // n, keys % n], axis=1) - 1
 
 
 def _means(labels: np.ndarray, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
