@@ -58,7 +58,7 @@ class MethodForm(QGroupBox):
         self.layer = QSearchableComboBox()
         self.layer.setToolTip(
             "The layer whose maps are shown, in forward order, with channels and cells. "
-            "★ marks the deepest one that still resolves about 10 cells along each axis."
+            "★ marks the deepest one that still resolves about 7 cells along each axis."
         )
         self.relu = QCheckBox("Only what supports the class")
         self.relu.setToolTip("ReLU, as in the Grad-CAM paper. Off keeps the sign.")

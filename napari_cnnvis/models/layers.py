@@ -24,7 +24,7 @@ _ACTIVATIONS = (
 )  # fmt: skip
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 #: the recommended layer is the deepest that still has this many cells along each axis
-_FINE_ENOUGH = 10
+_FINE_ENOUGH = 7
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Model:
 
     @property
     def recommended_layer(self) -> str | None:
-        """The deepest target layer that still resolves about ten cells along each axis."""
+        """The deepest target layer that still resolves about seven cells along each axis."""
         return self.layers().recommended
 
     def layers(self, shape: tuple[int, int, int] | None = None) -> NetworkLayers:

@@ -169,7 +169,7 @@ def test_layers_of_vox_vgg():
     assert (last.channels, last.shape) == (64, (3, 3, 3))
     assert last.grid.step == (8.0,) * 3
     assert np.allclose(np.add(last.grid.start, last.grid.step), 54, atol=1.5)
-    assert layers.recommended == "relu3c"
+    assert layers.recommended == "relu4a"
     assert layers.n_outputs == 2
 
 
@@ -217,9 +217,9 @@ def sized(*sizes):
 
 @pytest.mark.parametrize(
     ("sizes", "recommended"),
-    [((18, 12, 10, 9), "2"), ((18, 10, 10), "2"), ((6, 5, 3), "0"), ((18, 3), "0"), ((1,), None)],
+    [((18, 12, 7, 6), "2"), ((18, 7, 7), "2"), ((6, 5, 3), "0"), ((18, 3), "0"), ((1,), None)],
 )
-def test_recommended_is_the_deepest_layer_of_ten_cells_else_the_finest(sizes, recommended):
+def test_recommended_is_the_deepest_layer_of_seven_cells_else_the_finest(sizes, recommended):
     assert find_layers(sized(*sizes), (1, 20, 20, 20)).recommended == recommended
 
 
