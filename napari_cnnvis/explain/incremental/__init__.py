@@ -1,0 +1,1 @@
+"""Exact incremental occlusion: only what a region can change is computed again."""
