@@ -15,6 +15,7 @@ _PLACES = {
     "ExplainRequest": "explain.options",
     "Progress": "progress",
     "Volume": "volume",
+    "box_sensitivity": "explain.box_occlusion",
     "build_hierarchy": "ucm.build",
     "cam": "explain.cam",
     "grad_cam": "explain.grad_cam",

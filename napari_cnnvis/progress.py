@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 __all__ = ["Progress"]
@@ -18,11 +20,16 @@ class Progress:
         Steps.
     what : str
         What is being done.
-    partial : Attribution or None
-        The map so far, where there is one.
+    make_partial : callable, optional
+        Gives the map so far.
     """
 
     done: int
     total: int
     what: str
-    partial: Any = None
+    make_partial: Callable[[], Any] | None = None
+
+    @cached_property
+    def partial(self) -> Any:
+        """The map so far (`Attribution`), where there is one; made when it is first asked for."""
+        return None if self.make_partial is None else self.make_partial()

@@ -1,58 +1,123 @@
-"""What an occluded voxel becomes: a number, or the scan without its detail."""
+"""What an occluded voxel becomes: a number, the scan without its detail, another scan ..."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
-from napari_cnnvis.explain.options import check_baseline
+from napari_cnnvis.explain.options import check_baselines
 
-__all__ = ["BLUR_SIGMA", "make_baseline"]
+__all__ = ["BLUR_SIGMA", "Baseline", "BorderBaseline", "ImageBaseline", "make_baseline"]
 
 #: width of the blur baseline in millimetres
 BLUR_SIGMA = 12.0
 
 
+class Baseline(ABC):
+    """Replaces voxels of a volume on the model's grid.
+
+    Attributes
+    ----------
+    replaces : array, bool, shape (i, j, k)
+        The voxels that it changes at all.
+    """
+
+    replaces: np.ndarray
+
+    @abstractmethod
+    def values(self, voxels: np.ndarray) -> np.ndarray:
+        """What voxels (flat indices, all of them replaced) of one region become, float32."""
+
+
+class ImageBaseline(Baseline):
+    """Voxels are taken from another image of the same shape."""
+
+    def __init__(self, data: np.ndarray, image: np.ndarray) -> None:
+        self.image = image
+        self.replaces = image != data
+
+    def values(self, voxels: np.ndarray) -> np.ndarray:
+        return self.image.reshape(-1)[voxels]
+
+
+class BorderBaseline(Baseline):
+    """A region becomes the mean of the head's voxels that touch it by a face."""
+
+    def __init__(self, data: np.ndarray, head: np.ndarray) -> None:
+        self.replaces = head
+        self._data = np.pad(data, 1)
+        self._head = np.pad(head, 1).reshape(-1)
+        self._inside = np.zeros(self._head.shape, bool)
+        self._shape = data.shape
+        self._overall = np.float32(data[head].mean())
+        _, height, width = self._data.shape
+        steps = np.array([1, width, height * width])
+        self._steps = np.concatenate([steps, -steps])
+
+    def values(self, voxels: np.ndarray) -> np.ndarray:
+        place = np.ravel_multi_index(
+            [axis + 1 for axis in np.unravel_index(voxels, self._shape)], self._data.shape
+        )
+        self._inside[place] = True
+        around = (place[:, None] + self._steps).ravel()
+        around = np.unique(around[self._head[around] & ~self._inside[around]])
+        self._inside[place] = False
+        mean = self._data.reshape(-1)[around].mean() if around.size else self._overall
+        return np.full(len(voxels), mean, np.float32)
+
+
 def make_baseline(
     data: np.ndarray,
-    baseline: float | str,
+    baseline: float | str | np.ndarray,
     spacing: Sequence[float],
     sigma: float = BLUR_SIGMA,
-) -> np.ndarray:
-    """The image that occluded voxels are taken from.
+) -> Baseline:
+    """What occluded voxels are replaced by.
 
     Parameters
     ----------
     data : array, float32, shape (i, j, k)
         The volume as the network sees it.
-    baseline : float or "blur"
-        A number is used everywhere, in the units of `data`. "blur" is a Gaussian
-        mean over the voxels of the head around, so that the edge of a skull-stripped
-        brain is not darkened; an empty background stays as it is.
+    baseline : float, "blur", "border", "noise" or array
+        A number is used everywhere, in the units of `data`. The named ones change the
+        head only, so that an empty background stays as it is: "blur" is a Gaussian mean
+        over the voxels of the head around (the edge of a skull-stripped brain is not
+        darkened); "border" the mean of the head's voxels just outside the region;
+        "noise" normal noise with the head's mean and deviation, the same in each run.
+        An array is another volume as the network would see it.
     spacing : (float, float, float)
         Millimetres between voxels.
     sigma : float
         Width of the Gaussian in millimetres.
 
-    Returns
-    -------
-    array, float32, shape (i, j, k)
-
     Raises
     ------
     MethodError
-        If `baseline` is neither a number nor "blur".
+        If it is none of these.
     """
-    value = check_baseline(baseline)
-    if value != "blur":
-        return np.full(data.shape, value, dtype=np.float32)
-    head = data > data.min()
-    head = ndimage.binary_fill_holes(head) if head.mean() < 0.7 else np.ones(data.shape, bool)
+    if isinstance(baseline, np.ndarray):
+        return ImageBaseline(data, baseline)
+    (baseline,) = check_baselines(baseline)
+    if isinstance(baseline, float):
+        return ImageBaseline(data, np.full(data.shape, baseline, np.float32))
+    head = _head(data)
+    if baseline == "border":
+        return BorderBaseline(data, head)
+    if baseline == "noise":
+        noise = np.random.default_rng(0).normal(data[head].mean(), data[head].std(), data.shape)
+        return ImageBaseline(data, np.where(head, noise, data).astype(np.float32))
     weight = head.astype(np.float32)
     widths = [sigma / s for s in spacing]
     total = ndimage.gaussian_filter(data * weight, widths, mode="nearest", truncate=3)
     share = ndimage.gaussian_filter(weight, widths, mode="nearest", truncate=3)
     blurred = np.where(head, total / np.maximum(share, 1e-6), data)
-    return blurred.astype(np.float32)
+    return ImageBaseline(data, blurred.astype(np.float32))
+
+
+def _head(data: np.ndarray) -> np.ndarray:
+    """All that is brighter than the background, holes filled; everything if that is most."""
+    head = data > data.min()
+    return ndimage.binary_fill_holes(head) if 0 < head.mean() < 0.7 else np.ones(data.shape, bool)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.volume import Volume
 
 __all__ = [
     "ALIGNMENTS",
+    "BASELINES",
+    "ENGINES",
+    "JOINS",
     "METHODS",
+    "PRECISIONS",
     "QUANTITIES",
     "SCORES",
     "ExplainRequest",
-    "check_baseline",
+    "baseline_names",
+    "check_baselines",
     "check_choice",
 ]
 
 #: the methods and how they are called in the viewer
-METHODS = {"cam": "CAM", "grad-cam": "Grad-CAM", "sensitivity": "UCM sensitivity"}
+METHODS = {
+    "cam": "CAM",
+    "grad-cam": "Grad-CAM",
+    "sensitivity": "UCM sensitivity",
+    "box": "Box occlusion",
+}
 #: the number that is explained
 SCORES = ("logit", "log_prob", "probability")
 #: what sensitivity maps: how far the score drops, or the score with the region occluded
@@ -28,6 +39,24 @@ QUANTITIES = ("drop", "probability")
 #: "stretch" spreads a layer's cells evenly over the input, as other tools do;
 #: "receptive field" puts each cell where its receptive field is centred
 ALIGNMENTS = ("stretch", "receptive field")
+#: baselines by name, and what an occluded voxel becomes; a number and a volume do, too
+BASELINES = {
+    "blur": "the scan without detail (12 mm)",
+    "border": "the mean of the voxels around the region",
+    "noise": "noise with the head's mean and deviation",
+}
+#: how the values of a voxel's regions on the levels are joined
+JOINS = {
+    "mean": "mean over the levels",
+    "size-aware": "mean, weighted by 1 / sqrt(voxels)",
+    "strongest": "the strongest on any level",
+}
+#: how occluded volumes are scored
+ENGINES = ("auto", "incremental", "full")
+#: "half" is float16 on a GPU and bfloat16 on a CPU
+PRECISIONS = ("single", "half")
+#: what an occluded voxel can become
+Baseline = float | str | Volume
 
 
 def check_choice(value: str, choices: Collection[str], what: str) -> str:
@@ -43,22 +72,44 @@ def check_choice(value: str, choices: Collection[str], what: str) -> str:
     return value
 
 
-def check_baseline(baseline: float | str) -> float | str:
-    """`baseline` itself, as a number where it is one.
+def check_baselines(baseline: Baseline | Sequence[Baseline]) -> tuple[Baseline, ...]:
+    """One baseline or several, as a tuple; numbers as floats.
 
     Raises
     ------
     MethodError
-        If it is neither a number nor "blur".
+        If one is neither a number, a name nor a volume, or there is none, or one twice.
     """
-    if baseline == "blur":
-        return "blur"
+    given = list(baseline) if isinstance(baseline, list | tuple) else [baseline]
+    checked = tuple(_check_baseline(b) for b in given)
+    names = baseline_names(checked)
+    if not names:
+        raise MethodError("Choose at least one baseline, such as 'blur'.")
+    for name in names:
+        if names.count(name) > 1:
+            raise MethodError(f"The baseline '{name}' is given twice; give each once.")
+    return checked
+
+
+def baseline_names(baselines: Sequence[Baseline]) -> tuple[str, ...]:
+    """What baselines are called: "blur", "0", a volume's name."""
+    return tuple(
+        b if isinstance(b, str) else f"{b:g}" if isinstance(b, float) else b.name for b in baselines
+    )
+
+
+def _check_baseline(baseline: Baseline) -> Baseline:
+    if isinstance(baseline, Volume) or (isinstance(baseline, str) and baseline in BASELINES):
+        return baseline
     try:
         value = float(baseline)
     except (TypeError, ValueError):
         value = np.nan
     if not np.isfinite(value):
-        raise MethodError(f"'{baseline}' is not a baseline; use 'blur' or a number such as 0.")
+        names = ", ".join(f"'{name}'" for name in BASELINES)
+        raise MethodError(
+            f"'{baseline}' is not a baseline; use {names}, a number such as 0, or a volume."
+        )
     return value
 
 
@@ -68,7 +119,7 @@ class ExplainRequest:
 
     Parameters
     ----------
-    method : {"cam", "grad-cam", "sensitivity"}
+    method : {"cam", "grad-cam", "sensitivity", "box"}
     target : int or str
         The class to explain, by index or name.
     layer : str, optional
@@ -76,16 +127,23 @@ class ExplainRequest:
     relu : bool
         Grad-CAM keeps only what supports the class.
     score : {"logit", "log_prob", "probability"}, optional
-        By default "logit" for Grad-CAM and "probability" for sensitivity.
+        By default "logit" for Grad-CAM and "probability" for sensitivity and boxes.
     alignment : {"stretch", "receptive field"}
         Where CAM and Grad-CAM put a layer's cells.
-    baseline : float or "blur"
-        What sensitivity replaces a region by.
+    baseline : float, "blur", "border", "noise", Volume, or several of them
+        What sensitivity and box occlusion replace voxels by.
     quantity : {"drop", "probability"}
-        What sensitivity maps.
+        What sensitivity and box occlusion map.
     finest : int, optional
         Number of regions on sensitivity's finest level; the hierarchy's own levels by
         default.
+    join : {"mean", "size-aware", "strongest"}
+        How sensitivity joins the levels.
+    size, stride : int
+        Voxels along a box's side, and between boxes.
+    time_budget : float, optional
+        Seconds after which sensitivity and box occlusion stop with the map so far.
+    precision : {"single", "half"}
 
     Raises
     ------
@@ -99,18 +157,25 @@ class ExplainRequest:
     relu: bool = True
     score: str | None = None
     alignment: str = "stretch"
-    baseline: float | str = "blur"
+    baseline: Baseline | Sequence[Baseline] = "blur"
     quantity: str = "drop"
     finest: int | None = None
+    join: str = "mean"
+    size: int = 7
+    stride: int = 2
+    time_budget: float | None = None
+    precision: str = "single"
 
     def __post_init__(self) -> None:
         check_choice(self.method, METHODS, "a method")
         check_choice(self.alignment, ALIGNMENTS, "an alignment")
         check_choice(self.quantity, QUANTITIES, "a quantity")
-        check_baseline(self.baseline)
+        check_choice(self.join, JOINS, "a way to join levels")
+        check_choice(self.precision, PRECISIONS, "a precision")
+        check_baselines(self.baseline)
         if self.finest is not None and self.finest < 1:
             raise MethodError(f"{self.finest} regions are too few; use 1 or more.")
         if self.score is None:
-            default = "probability" if self.method == "sensitivity" else "logit"
+            default = "logit" if self.method in ("cam", "grad-cam") else "probability"
             object.__setattr__(self, "score", default)
         check_choice(self.score, SCORES, "a score")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from napari_cnnvis.explain.occlusions import Occlusions
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.running import OutOfMemory
 
@@ -20,43 +21,45 @@ _LARGEST_BATCH = 32
 
 
 class RegionScorer(Protocol):
-    """Gives the network's logits for a volume with one region occluded, for many regions."""
+    """Gives the network's logits for a volume with some voxels replaced, many times.
 
-    def score(self, regions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """Logits of all regions, in order, a few at a time.
+    Attributes
+    ----------
+    clean_logits : array, float32, shape (n_classes,)
+        For the volume as it is.
+    """
 
-        Parameters
-        ----------
-        regions : sequence of int arrays
-            Flat voxel indices of each region on the model's grid.
+    clean_logits: np.ndarray
+
+    def score(self, occlusions: Occlusions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Logits of all occlusions, a few at a time, large regions first.
 
         Yields
         ------
-        array, float32, shape (n, n_classes)
-            For the next n regions.
+        members : array, int64, shape (n,)
+            Which occlusions these are.
+        logits : array, float32, shape (n, n_classes)
         """
         ...
 
 
 class FullPassScorer:
-    """Scores each region by a full forward pass, in batches that shrink when memory runs out.
+    """Scores each occlusion by a full forward pass, in batches that shrink when memory runs out.
 
     Parameters
     ----------
     model : Model
-    clean, filled : Tensor, shape (1, 1, i, j, k)
-        The volume, and the baseline that occluded voxels are taken from.
+    clean : Tensor, shape (1, 1, i, j, k)
+        The volume.
     batch_size : int, optional
         Regions to score at once; chosen from the free memory by default.
     """
 
-    def __init__(
-        self, model: Model, clean: Tensor, filled: Tensor, batch_size: int | None = None
-    ) -> None:
+    def __init__(self, model: Model, clean: Tensor, batch_size: int | None = None) -> None:
         self._model = model
         self._clean = clean
-        self._filled = filled.reshape(-1)
         self.batch_size = batch_size or self._affordable_batch()
+        self.clean_logits = model.logits(clean)[0].float().cpu().numpy()
 
     def _affordable_batch(self) -> int:
         shape = tuple(self._clean.shape[2:])
@@ -66,19 +69,19 @@ class FullPassScorer:
             budget = torch.cuda.mem_get_info(self._clean.device)[0] // 2
         return int(np.clip(budget // max(needed, 1), 1, _LARGEST_BATCH))
 
-    def score(self, regions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """See `RegionScorer.score`.
+    def score(self, occlusions: Occlusions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """See `RegionScorer.score`; in the given order.
 
         Raises
         ------
         ComputeError
             If the network fails, or memory runs out for a single region.
         """
-        done = 0
-        while done < len(regions):
-            batch = regions[done : done + self.batch_size]
+        done, total = 0, len(occlusions.boxes)
+        while done < total:
+            members = np.arange(done, min(done + self.batch_size, total))
             try:
-                logits = self._model.logits(self._occluded(batch))
+                logits = self._model.logits(self._occluded(occlusions, members))
             except OutOfMemory:
                 if self.batch_size == 1:
                     raise
@@ -86,12 +89,12 @@ class FullPassScorer:
                 if self._clean.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
-            done += len(batch)
-            yield logits.float().cpu().numpy()
+            done += len(members)
+            yield members, logits.float().cpu().numpy()
 
-    def _occluded(self, regions: Sequence[np.ndarray]) -> Tensor:
-        x = self._clean.reshape(-1).repeat(len(regions), 1)
-        for row, region in zip(x, regions, strict=True):
-            voxels = torch.from_numpy(region).to(x.device)
-            row[voxels] = self._filled[voxels]
-        return self._model.arranged(x.view(len(regions), *self._clean.shape[1:]))
+    def _occluded(self, occlusions: Occlusions, members: np.ndarray) -> Tensor:
+        x = self._clean.reshape(-1).repeat(len(members), 1)
+        for row, member in zip(x, members, strict=True):
+            voxels = torch.from_numpy(occlusions.voxels(member)).to(x.device)
+            row[voxels] = torch.from_numpy(occlusions.values(member)).to(x.device)
+        return self._model.arranged(x.view(len(members), *self._clean.shape[1:]))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.explain.grad_cam import grad_cam
 from napari_cnnvis.explain.layer_maps import LayerMaps
@@ -47,7 +48,7 @@ def explain(
     Raises
     ------
     CnnVisError
-        See `cam`, `grad_cam`, `sensitivity` and `build_hierarchy`.
+        See `cam`, `grad_cam`, `sensitivity`, `box_sensitivity` and `build_hierarchy`.
     """
     if request.method == "sensitivity":
         if hierarchy is None:
@@ -66,6 +67,24 @@ def explain(
             levels,
             progress=progress,
             cancel=cancel,
+            join=request.join,
+            time_budget=request.time_budget,
+            precision=request.precision,
+        )
+    if request.method == "box":
+        return box_sensitivity(
+            model,
+            volume,
+            request.target,
+            request.size,
+            request.stride,
+            request.baseline,
+            request.quantity,
+            request.score,
+            progress=progress,
+            cancel=cancel,
+            time_budget=request.time_budget,
+            precision=request.precision,
         )
     if request.method == "cam":
         return cam(model, volume, request.target, request.alignment)

@@ -9,9 +9,9 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution, provenance_of
-from napari_cnnvis.explain.baselines import make_baseline
-from napari_cnnvis.explain.options import QUANTITIES, SCORES, check_baseline, check_choice
-from napari_cnnvis.explain.region_scorer import FullPassScorer
+from napari_cnnvis.explain.occlusion_run import Limits, OccludedScan
+from napari_cnnvis.explain.occlusions import RegionOcclusions
+from napari_cnnvis.explain.options import JOINS, QUANTITIES, SCORES, Baseline, check_choice
 from napari_cnnvis.explain.region_scores import RegionScores
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
@@ -26,20 +26,25 @@ def sensitivity(
     volume: Volume,
     hierarchy: Hierarchy,
     target: int | str,
-    baseline: float | str = "blur",
+    baseline: Baseline | Sequence[Baseline] = "blur",
     quantity: str = "drop",
     score: str = "probability",
     levels: Sequence[int] | None = None,
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,
+    join: str = "mean",
+    time_budget: float | None = None,
+    engine: str = "auto",
+    precision: str = "single",
 ) -> Attribution:
     """How much the score of a class drops when a region of the hierarchy is occluded.
 
     ``map(v) = mean over levels l of delta(s_l(v))`` with s_l(v) the region of voxel v
     on level l and ``delta(s) = score(x) - score(x with s replaced by the baseline)``
     (SA-3DUCM, section 3.1 of arXiv:1803.02544, as a drop). Each distinct region is
-    scored once, the largest first.
+    scored once, large regions first. Of the network only what a region can change is
+    computed, exactly (see `napari_cnnvis.explain.incremental`).
 
     Parameters
     ----------
@@ -50,9 +55,12 @@ def sensitivity(
         Of the same grid as `volume`.
     target : int or str
         The class to explain, by index or name.
-    baseline : float or "blur"
+    baseline : float, "blur", "border", "noise" or Volume, or several of them
         What an occluded voxel becomes: a number in the network's input units (0 is
-        the reference's, and looks like fluid on T1), or the scan blurred by 12 mm.
+        the reference's, and looks like fluid on T1), the scan blurred by 12 mm, the
+        mean of the voxels around the region, noise, or another scan on the same grid
+        ("what if this region looked like the average control?"). With several, the
+        map is the mean over them; ``regions.disagreement`` says how far they differ.
     quantity : {"drop", "probability"}
         "probability" is the reference's formula: the mean score with the region
         occluded, low where the region supports the class.
@@ -60,11 +68,21 @@ def sensitivity(
     levels : sequence of int, optional
         Numbers of regions of the levels to use; ``hierarchy.levels`` by default.
     batch_size : int, optional
-        Regions to score at once; chosen from the free memory by default.
+        Regions to score at once in full passes; chosen from the free memory by default.
     progress : callable, optional
         Called with a `Progress` after each batch, with the map so far.
     cancel : threading.Event, optional
         When set, the map so far is returned, marked partial.
+    join : {"mean", "size-aware", "strongest"}
+        How the levels are joined; see `RegionScores.map`.
+    time_budget : float, optional
+        Seconds of scoring after which the map so far is returned, marked partial.
+    engine : {"auto", "incremental", "full"}
+        "auto" computes only what changes where the network allows it and it is
+        cheaper; the attribution's provenance and notes say what was done.
+    precision : {"single", "half"}
+        "half" scores regions in float16 (bfloat16 on a CPU); the difference measured
+        on three regions is noted.
 
     Returns
     -------
@@ -74,13 +92,16 @@ def sensitivity(
     Raises
     ------
     MethodError
-        If the hierarchy is of another grid, or there is no such class or option.
+        If the hierarchy or a baseline is of another grid, or there is no such class or
+        option.
     ComputeError
         If the network cannot run.
     """
     check_choice(score, SCORES, "a score")
     check_choice(quantity, QUANTITIES, "a quantity")
-    baseline = check_baseline(baseline)
+    check_choice(join, JOINS, "a way to join levels")
+    limits = Limits(progress, cancel, time_budget)
+    scan = OccludedScan(model, volume, baseline)
     index = model.class_index(target)
     if hierarchy.leaves.shape != volume.shape:
         raise MethodError(
@@ -92,17 +113,18 @@ def sensitivity(
     )
     if len(node_of_leaf) == 0:
         raise MethodError("The hierarchy has no levels; give levels=[300, 75, 30] or the like.")
-    conformed = model.conform(volume)
-    clean = model.tensor(conformed.data)
-    filled = model.tensor(make_baseline(conformed.data, baseline, conformed.spacing))
+    conformed = scan.conformed
     voxels, first, last = hierarchy.voxels(conformed.labels(hierarchy.leaves))
     nodes = np.unique(node_of_leaf)
-    seen = last[nodes] > first[nodes]
-    clean_logits = model.logits(clean)[0].float().cpu().numpy()
-    occluded = np.full((hierarchy.n_nodes, len(clean_logits)), np.nan, dtype=np.float32)
-    occluded[nodes[~seen]] = clean_logits  # outside what the network sees: nothing changes
-    nodes = nodes[seen]
-    nodes = nodes[np.argsort(first[nodes] - last[nodes], kind="stable")]
+    occlusions = RegionOcclusions(
+        voxels, first[nodes], last[nodes], scan.baselines, conformed.data.shape
+    )
+    scorer, report = scan.scorer(occlusions, engine, precision, batch_size)
+    shape = (len(scan.names), hierarchy.n_nodes, len(scorer.clean_logits))
+    occluded = np.full(shape, np.nan, dtype=np.float32)
+    # regions outside what the network sees, or that are as the baseline, change nothing
+    occluded[:, nodes] = scorer.clean_logits
+    occluded[occlusions.baseline, nodes[occlusions.region]] = np.nan
 
     provenance = provenance_of(
         model,
@@ -110,34 +132,36 @@ def sensitivity(
         conformed,
         "UCM sensitivity",
         index,
-        baseline=baseline,
+        baseline=list(scan.names),
         quantity=quantity,
         score=score,
+        join=join,
         levels=[len(np.unique(level)) for level in node_of_leaf],
-        regions_scored=len(nodes),
+        regions_scored=len(occlusions.boxes),
+        engine=report.to_dict(),
     )
 
-    def attribution(partial: bool) -> Attribution:
-        scores = RegionScores(hierarchy, node_of_leaf, clean_logits, occluded.copy())
-        return Attribution(
-            scores.map(index, quantity, score),
-            volume.affine,
-            provenance,
-            volume,
-            partial=partial,
-            notes=conformed.notes,
-            regions=scores,
-        )
+    def so_far(partial: bool = True) -> Callable[[], Attribution]:
+        kept = occluded.copy()
 
-    done = 0
-    scorer = FullPassScorer(model, clean, filled, batch_size)
-    batches = scorer.score([voxels[first[n] : last[n]] for n in nodes])
-    while done < len(nodes):
-        if cancel is not None and cancel.is_set():
-            break
-        logits = next(batches)
-        occluded[nodes[done : done + len(logits)]] = logits
-        done += len(logits)
-        if progress is not None:
-            progress(Progress(done, len(nodes), "scoring regions", attribution(partial=True)))
-    return attribution(partial=done < len(nodes))
+        def make() -> Attribution:
+            scores = RegionScores(scorer.clean_logits, kept, scan.names, hierarchy, node_of_leaf)
+            return Attribution(
+                scores.map(index, quantity, score, join=join),
+                volume.affine,
+                provenance,
+                volume,
+                partial=partial,
+                notes=(*conformed.notes, report.text),
+                regions=scores,
+            )
+
+        return make
+
+    done, total = 0, len(occlusions.boxes)
+    for members, logits in limits.batches(
+        scorer.score(occlusions), total, "scoring regions", so_far
+    ):
+        occluded[occlusions.baseline[members], nodes[occlusions.region[members]]] = logits
+        done += len(members)
+    return so_far(partial=done < total)()

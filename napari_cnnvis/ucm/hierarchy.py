@@ -151,6 +151,16 @@ class Hierarchy:
         return counts
 
     @cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of voxels of each node's region, shape (n_nodes,)."""
+        sizes = np.zeros(self.n_nodes, dtype=np.int64)
+        sizes[: self.n_leaves] = np.bincount(self.leaves.ravel(), minlength=self.n_leaves + 1)[1:]
+        for node in range(self.n_nodes):
+            if self.parents[node] != node:
+                sizes[self.parents[node]] += sizes[node]
+        return sizes
+
+    @cached_property
     def _leaf_order(self) -> tuple[np.ndarray, np.ndarray]:
         """Rank of each leaf and first rank of each node, such that a node's leaves are neighbours."""
         start = np.zeros(self.n_nodes, dtype=np.int64)

@@ -53,7 +53,7 @@ def nested(seed, n=9, joined=4):
 def plain_loop(model, volume, levels, target, baseline, quantity):
     """The definition: every region of every level, one pass each."""
     data = torch.from_numpy(volume.data)
-    filled = torch.from_numpy(make_baseline(volume.data, baseline, volume.spacing))
+    filled = torch.from_numpy(make_baseline(volume.data, baseline, volume.spacing).image)
 
     def probability(x):
         with torch.no_grad():
@@ -83,7 +83,7 @@ def test_linear_model_drops_by_w_times_change(linear_model, seed, baseline):
         baseline=baseline,
         score="logit",
     ).data
-    change = weights[2] * (volume.data - make_baseline(volume.data, baseline, volume.spacing))
+    change = weights[2] * (volume.data - make_baseline(volume.data, baseline, volume.spacing).image)
     drops = [sum((level == v) * change[level == v].sum() for v in range(9)) for level in levels]
     tolerance = 1e-3 if baseline == "blur" else 1e-5
     np.testing.assert_allclose(found, np.mean(drops, axis=0), atol=tolerance)

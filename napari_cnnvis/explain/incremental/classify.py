@@ -34,6 +34,7 @@ _POINTWISE = {
     "where", "addcmul",
 }  # fmt: skip
 _SAME = {"clone", "alias", "detach", "contiguous", "lift_fresh_copy"}
+_CASTS = {"to", "type_as", "_to_copy"}
 _DROPOUT = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 _SPACE = {2, 3, 4}
 
@@ -155,7 +156,16 @@ def _hands_on(node: fx.Node) -> bool:
     called = _called(node)
     if called in _SAME:
         return True
+    if called in _CASTS:
+        return _same_type(node)
     return called in _DROPOUT and not _argument(node, 2, "train", False)
+
+
+def _same_type(node: fx.Node) -> bool:
+    """Whether a node gives numbers of the type of its first input, on the same device."""
+    before, after = node.all_input_nodes[0].meta.get("val"), node.meta.get("val")
+    both = isinstance(before, Tensor) and isinstance(after, Tensor)
+    return both and (before.dtype, before.device) == (after.dtype, after.device)
 
 
 def _is_pointwise(
@@ -169,7 +179,7 @@ def _is_pointwise(
         return False
     if called == "batch_norm":
         return not _argument(node, 5, "training", False)
-    if called == "cat":
+    if called in ("cat", "concat", "concatenate"):
         return _argument(node, 1, "dim", 0) in (1, -4) and not others
     if called == "prelu":
         return True
@@ -189,7 +199,7 @@ def _pools_everything(node: fx.Node, called: str) -> str | None:
         return None
     if called == "adaptive_avg_pool3d" and all(n == 1 for n in _triple(node.args[1])):
         return "mean"
-    if called in ("mean", "amax") and len(node.args) > 1:
+    if called in ("mean", "amax") and len(node.args) > 1 and _same_type(node):
         axes = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
         if {a % 5 for a in axes} == _SPACE:
             return "mean" if called == "mean" else "max"
@@ -235,7 +245,9 @@ def _pooling(node: fx.Node, source: fx.Node) -> Operation | None:
     before = _triple(_argument(node, 3, "padding", 0))
     inputs, outputs = _grids(source, node)
     maximum = _called(node) == "max_pool3d"
-    if (kernel == inputs).all() and (outputs == 1).all() and not before.any():
+    divisor = None if maximum else _argument(node, 6, "divisor_override", None)
+    everything = (kernel == inputs).all() and (outputs == 1).all() and not before.any()
+    if everything and divisor is None:
         return GlobalPool(node, source, "max" if maximum else "mean")
     if maximum:
         dilation, fill = _triple(_argument(node, 4, "dilation", 1)), -float("inf")
@@ -250,7 +262,6 @@ def _pooling(node: fx.Node, source: fx.Node) -> Operation | None:
     after = np.maximum(before, over) if ceil else before
     if (after > before).any() and not maximum:
         return None
-    divisor = None if maximum else _argument(node, 6, "divisor_override", None)
 
     def apply(context: Context, x: Tensor) -> Tensor:
         size, step = kernel.tolist(), stride.tolist()

@@ -25,10 +25,11 @@ from napari_cnnvis.explain.incremental.geometry import common
 from napari_cnnvis.explain.incremental.operations import Context
 from napari_cnnvis.explain.incremental.patches import Kept, Patch
 from napari_cnnvis.explain.incremental.plan import Cones, cones_of, make_batches
+from napari_cnnvis.explain.incremental.trace import shape_of
 from napari_cnnvis.explain.occlusions import Occlusions
 from napari_cnnvis.models.running import OutOfMemory, plain_errors
 
-__all__ = ["IncrementalScorer"]
+__all__ = ["IncrementalScorer", "kept_bytes"]
 
 #: bytes of the largest result of a batch on the CPU; more does not fit its caches
 _CPU_BUDGET = 16e6
@@ -48,7 +49,7 @@ class IncrementalScorer:
     def __init__(self, program: Program, clean: Tensor) -> None:
         self._program = program
         self._clean = clean
-        self._image = clean[0, 0].float().cpu().numpy()
+        self._image = clean[0, 0].float().cpu().numpy().copy()  # a copy, to be written into
         self._constants = {
             node: value.to(clean.dtype) if _is_real(value) else value
             for node, value in program.constants.items()
@@ -56,6 +57,11 @@ class IncrementalScorer:
         self._forget = _last_readers(program)
         with torch.no_grad(), plain_errors("running the clean volume"):
             self.kept, self.clean_logits = self._run_clean()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that it computes in."""
+        return self._clean.dtype
 
     @property
     def kept_bytes(self) -> int:
@@ -124,25 +130,13 @@ class IncrementalScorer:
         return values[self._program.output]
 
     def _run_clean(self) -> tuple[dict[tuple[fx.Node, float | None], Kept], np.ndarray]:
-        margins: dict[fx.Node, dict[float | None, tuple[np.ndarray, np.ndarray]]] = {}
-        for operation in self._program.operations:
-            for node, before, after, fill in operation.keeps():
-                of_node = margins.setdefault(node, {})
-                b, a = of_node.get(fill, (before, after))
-                of_node[fill] = np.maximum(b, before), np.maximum(a, after)
+        margins = _margins(self._program)
         kept: dict[tuple[fx.Node, float | None], Kept] = {}
 
         def keep(node: fx.Node, clean: Tensor) -> None:
-            of_node = margins.get(node, {})
-            if None in of_node and len(of_node) > 1:  # any other copy has it inside
-                b, a = of_node.pop(None)
-                fill = next(iter(of_node))
-                of_node[fill] = np.maximum(of_node[fill][0], b), np.maximum(of_node[fill][1], a)
-                of_node[None] = of_node[fill]
-                kept[node, fill] = kept[node, None] = Kept(clean, *of_node[fill], fill)
-            for fill, (before, after) in of_node.items():
-                if (node, fill) not in kept:
-                    kept[node, fill] = Kept(clean, before, after, fill or 0.0)
+            for fill, (before, after) in margins.get(node, {}).items():
+                kept[node, fill] = Kept(clean, before, after, fill or 0.0)
+                kept.setdefault((node, None), kept[node, fill])
 
         values = {self._program.trace.input: self._clean}
         context = Context(self._constants, {}, values)
@@ -150,11 +144,42 @@ class IncrementalScorer:
         for operation in self._program.operations:
             node = operation.node
             values[node] = context.call(node, {})
-            if node in margins:
-                keep(node, values[node])
+            keep(node, values[node])
             for used in self._forget.get(node, ()):
                 del values[used]
         return kept, values[self._program.output][0].float().cpu().numpy()
+
+
+def kept_bytes(program: Program, clean: Tensor) -> int:
+    """Memory that the clean outputs would take, without running the network."""
+    numbers = 0
+    for node, of_node in _margins(program).items():
+        _, channels, *grid = (int(n) for n in (1, *shape_of(node)[1:]))
+        for before, after in of_node.values():
+            numbers += channels * int((np.array(grid) + before + after).prod())
+    return numbers * clean.itemsize
+
+
+_Margins = dict[fx.Node, dict[float | None, tuple[np.ndarray, np.ndarray]]]
+
+
+def _margins(program: Program) -> _Margins:
+    """For each output that is to be kept: what fills the margin, and its widths.
+
+    Who does not care what is in the margin gets the copy of somebody who does.
+    """
+    margins: _Margins = {}
+    for operation in program.operations:
+        for node, before, after, fill in operation.keeps():
+            of_node = margins.setdefault(node, {})
+            b, a = of_node.get(fill, (before, after))
+            of_node[fill] = np.maximum(b, before), np.maximum(a, after)
+    for of_node in margins.values():
+        if None in of_node and len(of_node) > 1:
+            b, a = of_node.pop(None)
+            fill = next(iter(of_node))
+            of_node[fill] = np.maximum(of_node[fill][0], b), np.maximum(of_node[fill][1], a)
+    return margins
 
 
 def _is_real(value: object) -> bool:

@@ -80,6 +80,8 @@ def cones_of(program: Program, boxes: Box, itemsize: int = 4) -> Cones:
             sizes.append(np.ones_like(boxes[0]))
             work.append(operation.work)
             moved.append(0.0)
+    if not sizes:  # nothing that takes time
+        sizes, work, moved = [np.ones_like(boxes[0])], [0.0], [0.0]
     return Cones(np.stack(sizes, axis=1), np.array(work), np.array(moved))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,8 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
 
     two = torch.empty((2, *example.shape[1:]), dtype=example.dtype, device=example.device)
     try:
-        with inspecting(module), torch.no_grad():
+        with warnings.catch_warnings(), inspecting(module), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch.export warns about its own code
             program = export(module, (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
@@ -87,7 +89,13 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
             inputs.append(node)
     if len(inputs) != 1 or isinstance(shape_of(inputs[0])[0], int):
         raise CannotTrace("it works for one fixed batch size only")
-    calls = tuple(n for n in program.graph.nodes if n.op == "call_function")
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.view.default:  # patches may lie otherwise in memory
+            node.target = torch.ops.aten.reshape.default
+    checks = torch.ops.aten._assert_tensor_metadata.default
+    calls = tuple(
+        n for n in program.graph.nodes if n.op == "call_function" and n.target is not checks
+    )
     output = next(n for n in program.graph.nodes if n.op == "output").args[0][0]
     return Trace(calls, inputs[0], output, constants)
 
