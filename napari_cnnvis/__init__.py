@@ -21,6 +21,7 @@ _PLACES = {
     "grad_cam": "explain.grad_cam",
     "load_model": "models.checkpoint",
     "read_volume": "volume",
+    "remap": "explain.remap",
     "roc_auc": "evaluate.localisation",
     "save_model": "models.checkpoint",
     "sensitivity": "explain.sensitivity",

@@ -14,7 +14,11 @@ from collections.abc import Iterator, Sequence
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import (
     ALIGNMENTS,
+    BASELINES,
+    DISAGREEMENT,
+    JOINS,
     METHODS,
+    OCCLUDING,
     QUANTITIES,
     SCORES,
     ExplainRequest,
@@ -69,7 +73,27 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--score", choices=SCORES, help="the number that is explained")
     explain.add_argument("--alignment", choices=ALIGNMENTS, default=_DEFAULTS.alignment)
     explain.add_argument(
-        "--baseline", default=_DEFAULTS.baseline, help="sensitivity: 'blur' or a number"
+        "--baseline",
+        nargs="+",
+        default=[_DEFAULTS.baseline],
+        help="sensitivity, box: what voxels become: "
+        f"{', '.join(BASELINES)}, a number, or a scan on the same grid; several: their mean",
+    )
+    explain.add_argument(
+        "--disagreement",
+        metavar="FILE",
+        help="sensitivity, box: also write how far several baselines lie apart",
+    )
+    explain.add_argument("--join", choices=JOINS, default=_DEFAULTS.join, help="of the levels")
+    explain.add_argument("--size", type=int, default=_DEFAULTS.size, help="box: voxels of a side")
+    explain.add_argument(
+        "--stride", type=int, default=_DEFAULTS.stride, help="box: voxels between boxes"
+    )
+    explain.add_argument(
+        "--time-limit", type=float, metavar="SECONDS", help="stop scoring with the map so far"
+    )
+    explain.add_argument(
+        "--half", action="store_true", help="score regions in float16 (bfloat16 on a CPU)"
     )
     explain.add_argument("--quantity", choices=QUANTITIES, default=_DEFAULTS.quantity)
     explain.add_argument(
@@ -91,7 +115,8 @@ def _explain(options: argparse.Namespace) -> int:
     from napari_cnnvis.models.checkpoint import load_model
     from napari_cnnvis.volume import check_writable, read_volume
 
-    check_writable(options.output)
+    for path in filter(None, (options.output, options.disagreement)):
+        check_writable(path)
     volume = read_volume(options.scan)
     model = load_model(options.model, device=options.device, trust=options.trust)
     probabilities = model.predict(volume)
@@ -107,16 +132,30 @@ def _explain(options: argparse.Namespace) -> int:
         relu=not options.signed,
         score=options.score,
         alignment=options.alignment,
-        baseline=options.baseline,
+        baseline=[_baseline(value) for value in options.baseline],
         quantity=options.quantity,
         finest=options.regions,
+        join=options.join,
+        size=options.size,
+        stride=options.stride,
+        time_budget=options.time_limit,
+        precision="half" if options.half else "single",
     )
+    if options.disagreement and (request.method not in OCCLUDING or len(request.baseline) < 2):
+        raise CnnVisError(
+            "--disagreement needs sensitivity or box with two or more values of --baseline."
+        )
     progress = _print_progress if sys.stderr.isatty() else None
     if request.layer == "all":
         raise CnnVisError("Choose one layer for --layer; a file holds one map.")
     with _interrupt_cancels() as cancel:
         attribution = explain(model, volume, request, progress=progress, cancel=cancel)
     attribution.save(options.output)
+    if options.disagreement:
+        from napari_cnnvis.explain.remap import remap
+
+        how = request.quantity, request.score, DISAGREEMENT, request.join
+        remap(attribution, target, *how).save(options.disagreement)
     classes = ", ".join(
         f"{n} {p:.1%}" for n, p in zip(model.class_names, probabilities, strict=True)
     )
@@ -126,6 +165,13 @@ def _explain(options: argparse.Namespace) -> int:
     low, high = attribution.data.min(), attribution.data.max()
     print(f"{attribution.name}: {low:.4g} to {high:.4g}, written to {options.output}")
     return 0
+
+
+def _baseline(value: str) -> object:
+    """A name or a number as it is; a file as the scan in it."""
+    from napari_cnnvis.volume import read_volume
+
+    return read_volume(value) if os.path.exists(value) else value
 
 
 @contextlib.contextmanager

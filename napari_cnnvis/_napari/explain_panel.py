@@ -26,6 +26,7 @@ from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.method_form import MethodForm
 from napari_cnnvis._napari.model_picker import ModelPicker
 from napari_cnnvis._napari.overlay import is_overlay, overlay_arguments, style_overlay
+from napari_cnnvis._napari.run_result import RunResult
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.progress import Progress
@@ -38,7 +39,7 @@ _NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
 
 
 class ExplainPanel(QWidget):
-    """Runs CAM, Grad-CAM or UCM sensitivity on a scan and shows the map as an overlay.
+    """Runs CAM, Grad-CAM, UCM sensitivity or box occlusion on a scan and shows the map as an overlay.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class ExplainPanel(QWidget):
         self._probabilities: Any = None
         self._grid_shape: tuple[int, ...] | None = None
         self._overlay: Any = None
-        self._layer_maps: Any = None
+        self._result: RunResult | None = None
         self._hierarchy: tuple[Any, Any] | None = None
         self._began = 0.0
         self._failed = False
@@ -71,7 +72,7 @@ class ExplainPanel(QWidget):
         self.recognised = QLabel()
         self.recognised.setWordWrap(True)
         self.recognised.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.method_form = MethodForm()
+        self.method_form = MethodForm(self._viewer)
 
         inputs = QGroupBox("Scan and network")
         form = QFormLayout(inputs)
@@ -108,7 +109,7 @@ class ExplainPanel(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(380)
 
     def _connect(self) -> None:
         self.scan.layer_changed.connect(self._on_scan_changed)
@@ -143,7 +144,7 @@ class ExplainPanel(QWidget):
         self.jobs.start(f"Loading {Path(path).name}", job, done)
 
     def _forget_scan(self) -> None:
-        self._probabilities = self._grid_shape = self._layer_maps = None
+        self._probabilities = self._grid_shape = self._result = None
 
     def _on_scan_changed(self) -> None:
         self._forget_scan()
@@ -187,12 +188,17 @@ class ExplainPanel(QWidget):
         if model is None or layer is None or self.jobs.busy:
             return
         scan = snapshot(layer)
-        request = self.method_form.request()
+        try:
+            request = self.method_form.request()
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
         hierarchy = None
         if self._hierarchy is not None and self._hierarchy[0] is layer.data:
             hierarchy = self._hierarchy[1]
         scan_data = layer.data
-        self._overlay = self._layer_maps = self._shown = None
+        self._overlay = self._result = self._shown = None
+        self.method_form.show_baselines(())
 
         def job(progress: Any, cancel: Any) -> Any:
             volume = layer_to_volume(*scan)
@@ -200,17 +206,13 @@ class ExplainPanel(QWidget):
             return result, _head(volume)
 
         def done(outcome: Any) -> None:
-            from napari_cnnvis.explain.layer_maps import LayerMaps
-
             result, self._head = outcome
-            attribution = result
-            if isinstance(result, LayerMaps):
-                attribution = result[request.layer]
-            if attribution.regions is not None:
+            self._result = RunResult(request, result)
+            attribution = self._result.attribution
+            if request.method == "sensitivity":
                 self._hierarchy = scan_data, attribution.regions.hierarchy
+            self.method_form.show_baselines(self._result.baselines)
             self._show(attribution, layer)
-            if isinstance(result, LayerMaps):
-                self._layer_maps = result
             self.status.setText(_summary(attribution, self._head))
 
         self._running_layer = layer
@@ -233,14 +235,18 @@ class ExplainPanel(QWidget):
         self._overlay.colorbar.visible = True
 
     def _on_view_changed(self) -> None:
-        """All layers' maps are there after a Grad-CAM run: show another at once."""
-        request = self.method_form.request()
-        if self._layer_maps is None or self.jobs.busy or request.method != "grad-cam":
+        """Another layer, class, score or baseline of a run that is kept: show it at once."""
+        if self._result is None or self.jobs.busy or self._overlay not in self._viewer.layers:
             return
-        self._layer_maps = self._layer_maps.aligned(request.alignment)
-        if request.layer in self._layer_maps and self._overlay in self._viewer.layers:
-            self._show(self._layer_maps[request.layer], self._running_layer)
-            self.status.setText(_summary(self._shown, self._head))
+        try:
+            request = self.method_form.request()
+            attribution = self._result.view(request, self.method_form.shown_baseline)
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
+        if attribution is not None:
+            self._show(attribution, self._running_layer)
+            self.status.setText(_summary(attribution, self._head))
 
     def _show_again(self) -> None:
         if self._shown is not None and self._overlay in self._viewer.layers:

@@ -76,6 +76,7 @@ class JobRunner(QObject):
                 return
             if now - last >= _UPDATE_INTERVAL or progress.done == progress.total:
                 last = now
+                _ = progress.partial  # made here, not on the main thread
                 self._reported.emit(progress)
 
         self._worker = create_worker(job, report, cancel, _start_thread=False, _ignore_errors=True)

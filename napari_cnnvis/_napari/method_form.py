@@ -8,7 +8,6 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QGroupBox,
     QLabel,
@@ -18,7 +17,17 @@ from qtpy.QtWidgets import (
 )
 from superqt import QSearchableComboBox
 
-from napari_cnnvis.explain.options import ALIGNMENTS, METHODS, QUANTITIES, SCORES, ExplainRequest
+from napari_cnnvis._napari.baseline_picker import BaselinePicker
+from napari_cnnvis.explain.options import (
+    ALIGNMENTS,
+    DISAGREEMENT,
+    JOINS,
+    METHODS,
+    OCCLUDING,
+    QUANTITIES,
+    SCORES,
+    ExplainRequest,
+)
 from napari_cnnvis.ucm.hierarchy import FINEST
 
 __all__ = ["MethodForm"]
@@ -30,20 +39,23 @@ _TIPS = {
     "Exact for nets with global average pooling.",
     "grad-cam": "A layer's maps, weighted by the mean gradient of the score. One pass, any layer; "
     "as coarse as the layer.",
-    "sensitivity": "How far the score drops when a supervoxel is replaced by the baseline. One "
-    "pass for each region; what it says depends on the baseline.",
+    "sensitivity": "How far the score drops when a supervoxel is replaced by the baseline. Only what "
+    "a region can change is computed, where the network allows it; what the map says depends on the "
+    "baseline.",
+    "box": "How far the score drops when a cube around each voxel is replaced by the baseline; slower "
+    "than supervoxels, and blind to what is larger than the cube.",
 }
 
 
 class MethodForm(QGroupBox):
     """Method, class, target layer and parameters; shows only what the method has."""
 
-    #: another target layer or alignment was chosen: a kept map can be shown at once
+    #: something was chosen that a kept run can show at once: layer, class, score, baseline ...
     view_changed = Signal()
     #: whether to hide what lies outside the head
     head_only_changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__("Method", parent)
         self._shown: Any = None
         self.method = QComboBox()
@@ -69,18 +81,7 @@ class MethodForm(QGroupBox):
             "Where a layer's cells are put: spread evenly over the input, as other tools do, or "
             "where their receptive fields are centred. Differs for nets without padding."
         )
-        self.baseline = QComboBox()
-        self.baseline.addItem("blurred scan (right for T1)", "blur")
-        self.baseline.addItem("a number", "number")
-        self.baseline.setToolTip(
-            "What an occluded voxel becomes. On T1, 0 looks like fluid, and can turn the map's "
-            "sign round."
-        )
-        self.number = QDoubleSpinBox()
-        self.number.setRange(-1e6, 1e6)
-        self.number.setDecimals(3)
-        self.number.setSingleStep(0.1)
-        self.number.setToolTip("In the units that the network sees; 0 is the reference's.")
+        self.baseline = BaselinePicker(viewer)
         self.quantity = _choices(QUANTITIES, {"drop": "drop", "probability": "what remains"})
         self.quantity.setToolTip(
             "How far the score drops (positive supports the class), or the score that remains, as "
@@ -90,6 +91,34 @@ class MethodForm(QGroupBox):
         self.regions.setRange(2, 5000)
         self.regions.setValue(FINEST)
         self.regions.setToolTip("Number of regions on the finest level; more is slower and finer.")
+        self.join = _choices(tuple(JOINS), JOINS)
+        self.join.setToolTip("How the values of a voxel's regions on the levels are joined.")
+        self.size = QSpinBox()
+        self.size.setRange(1, 99)
+        self.size.setSuffix(" voxels")
+        self.size.setToolTip("Side of the cube, on the network's grid.")
+        self.stride = QSpinBox()
+        self.stride.setRange(1, 99)
+        self.stride.setSuffix(" voxels")
+        self.stride.setToolTip("Distance between cubes; 1 takes 8 times as long as 2.")
+        self.map_of = QComboBox()
+        self.map_of.setToolTip(
+            "Shown at once: the mean over the baselines of the last run, one of them, or how far "
+            "they lie apart (largest minus smallest)."
+        )
+        self.time_limit = QSpinBox()
+        self.time_limit.setRange(0, 100_000)
+        self.time_limit.setSingleStep(10)
+        self.time_limit.setSuffix(" s")
+        self.time_limit.setSpecialValueText("none")
+        self.time_limit.setToolTip(
+            "Stop after so long with the map so far; large regions, and boxes far apart, come first."
+        )
+        self.half = QCheckBox("Half precision")
+        self.half.setToolTip(
+            "Score regions in float16 (bfloat16 on a CPU). The difference from full precision is "
+            "measured on three regions and shown."
+        )
         self.head_only = QCheckBox("Hide what lies outside the head")
         self.head_only.setToolTip(
             "Only for display; the status line says how much of the map lies outside."
@@ -97,7 +126,14 @@ class MethodForm(QGroupBox):
         self._rows = {
             "cam": [self.alignment],
             "grad-cam": [self.layer, self.relu, self.score, self.alignment],
-            "sensitivity": [self.baseline, self.number, self.quantity, self.score, self.regions],
+            "sensitivity": [
+                *(self.baseline, self.regions, self.quantity, self.score, self.join),
+                *(self.map_of, self.time_limit, self.half),
+            ],
+            "box": [
+                *(self.baseline, self.size, self.stride, self.quantity, self.score),
+                *(self.map_of, self.time_limit, self.half),
+            ],
         }
         self.form = QFormLayout(self)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -109,10 +145,15 @@ class MethodForm(QGroupBox):
             ("", self.relu),
             ("Score", self.score),
             ("Cells", self.alignment),
-            ("Baseline", self.baseline),
-            ("Value", self.number),
+            ("Baselines", self.baseline),
+            ("Regions", self.regions),
+            ("Box side", self.size),
+            ("Stride", self.stride),
             ("Shows", self.quantity),
-            ("Finest regions", self.regions),
+            ("Levels", self.join),
+            ("Map of", self.map_of),
+            ("Time limit", self.time_limit),
+            ("", self.half),
             ("", self.head_only),
         ]:
             if label is None:
@@ -126,9 +167,10 @@ class MethodForm(QGroupBox):
             )
             box.setMinimumContentsLength(8)
         self.method.currentIndexChanged.connect(self._on_method)
-        self.baseline.currentIndexChanged.connect(self._show_rows)
         self.layer.currentIndexChanged.connect(self._on_layer)
-        self.alignment.currentIndexChanged.connect(lambda: self.view_changed.emit())
+        views = (self.alignment, self.target, self.score, self.quantity, self.join, self.map_of)
+        for box in views:
+            box.currentIndexChanged.connect(lambda: self.view_changed.emit())
         self.head_only.toggled.connect(lambda: self.head_only_changed.emit())
         self._on_method()
 
@@ -185,7 +227,6 @@ class MethodForm(QGroupBox):
 
     def request(self) -> ExplainRequest:
         """What to run, as the form stands."""
-        baseline = self.baseline.currentData()
         return ExplainRequest(
             method=self.method.currentData(),
             target=self.target.currentIndex(),
@@ -193,10 +234,34 @@ class MethodForm(QGroupBox):
             relu=self.relu.isChecked(),
             score=self.score.currentData(),
             alignment=self.alignment.currentData(),
-            baseline=self.number.value() if baseline == "number" else baseline,
+            baseline=self.baseline.baselines()
+            if self.method.currentData() in OCCLUDING
+            else "blur",
             quantity=self.quantity.currentData(),
             finest=self.regions.value(),
+            join=self.join.currentData(),
+            size=self.size.value(),
+            stride=self.stride.value(),
+            time_budget=self.time_limit.value() or None,
+            precision="half" if self.half.isChecked() else "single",
         )
+
+    @property
+    def shown_baseline(self) -> str | None:
+        """Which of the run's baselines is to be shown; None for their mean."""
+        return self.map_of.currentData()
+
+    def show_baselines(self, names: tuple[str, ...]) -> None:
+        """Offer the maps of the baselines of a run, if there are several."""
+        self.map_of.blockSignals(True)
+        self.map_of.clear()
+        self.map_of.addItem("mean of the baselines", None)
+        if len(names) > 1:
+            for name in names:
+                self.map_of.addItem(name, name)
+            self.map_of.addItem("how far they disagree", DISAGREEMENT)
+        self.map_of.blockSignals(False)
+        self._show_rows()
 
     def description(self) -> str:
         """What a run does, in a few words."""
@@ -207,6 +272,9 @@ class MethodForm(QGroupBox):
         self.relu.setChecked(defaults.relu)
         self.score.setCurrentIndex(self.score.findData(defaults.score))
         self.quantity.setCurrentIndex(self.quantity.findData(defaults.quantity))
+        self.join.setCurrentIndex(self.join.findData(defaults.join))
+        self.size.setValue(defaults.size)
+        self.stride.setValue(defaults.stride)
         self.method.setToolTip(_TIPS[self.method.currentData()])
         self._show_rows()
 
@@ -214,8 +282,8 @@ class MethodForm(QGroupBox):
         wanted = self._rows[self.method.currentData()]
         for widget in {w for rows in self._rows.values() for w in rows}:
             shown = widget in wanted
-            if widget is self.number:
-                shown = shown and self.baseline.currentData() == "number"
+            if widget is self.map_of:
+                shown = shown and self.map_of.count() > 1
             self.form.setRowVisible(widget, shown)
 
     def _on_layer(self) -> None:

@@ -56,9 +56,9 @@ class Attribution:
 
     @property
     def name(self) -> str:
-        """Method, class and layer, as a layer of the viewer is called."""
+        """Method, class and layer or baseline, as a layer of the viewer is called."""
         p = self.provenance
-        parts = [p["method"], p["class_name"], p.get("layer") or ""]
+        parts = [p["method"], p["class_name"], p.get("layer") or p.get("shown") or ""]
         return " · ".join(filter(None, parts)) + (" (partial)" if self.partial else "")
 
     def save(self, path: str | os.PathLike) -> Path:

@@ -13,9 +13,11 @@ from napari_cnnvis.volume import Volume
 __all__ = [
     "ALIGNMENTS",
     "BASELINES",
+    "DISAGREEMENT",
     "ENGINES",
     "JOINS",
     "METHODS",
+    "OCCLUDING",
     "PRECISIONS",
     "QUANTITIES",
     "SCORES",
@@ -32,6 +34,10 @@ METHODS = {
     "sensitivity": "UCM sensitivity",
     "box": "Box occlusion",
 }
+#: those that replace voxels by a baseline
+OCCLUDING = ("sensitivity", "box")
+#: asks for how far the baselines' maps lie apart instead of one of them
+DISAGREEMENT = "disagreement"
 #: the number that is explained
 SCORES = ("logit", "log_prob", "probability")
 #: what sensitivity maps: how far the score drops, or the score with the region occluded

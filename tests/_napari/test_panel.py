@@ -7,6 +7,7 @@ from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis.explain.options import METHODS
 from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
 
 
@@ -91,11 +92,13 @@ def test_a_wrong_file_is_one_plain_sentence(qtbot, panel, tmp_path):
     assert "Traceback" not in panel.status.text()
 
 
-@pytest.mark.parametrize("method", ["cam", "grad-cam", "sensitivity"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_adds_an_overlay_on_its_scan(qtbot, panel, gap_file, method):
     scan = add_scan(panel, scale=(2, 3, 4), translate=(5, 6, 7))
     load(qtbot, panel, gap_file)
+    panel.method_form.choose_method(method)
     panel.method_form.regions.setValue(8)
+    panel.method_form.stride.setValue(8)
     run(qtbot, panel, method)
     overlay = panel.viewer.layers[-1]
     assert len(panel.viewer.layers) == 2

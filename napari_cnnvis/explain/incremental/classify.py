@@ -92,7 +92,8 @@ def classify(trace: Trace) -> Program:
     CannotTrace
         If the output is not logits (n, n_classes).
     """
-    if len(shape_of(trace.output)) != 2:
+    shape = shape_of(trace.output)
+    if len(shape) != 2 or isinstance(shape[0], int):
         raise CannotTrace("it does not give one row of scores for each input")
     boxed: set[fx.Node] = {trace.input}
     varying: set[fx.Node] = {trace.input}

@@ -1,0 +1,50 @@
+"""What a run gave, and the view of it that the form asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from napari_cnnvis.explain.options import ExplainRequest
+
+__all__ = ["RunResult"]
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """An attribution or the maps of all layers, with the request that led to it.
+
+    Other layers, alignments, classes, scores and baselines are shown from it at once.
+    """
+
+    request: ExplainRequest
+    outcome: Any
+
+    @property
+    def attribution(self) -> Any:
+        """What the request asked for."""
+        return self.view(self.request, None)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The names of the run's baselines, if it had any."""
+        scores = getattr(self.outcome, "regions", None)
+        return () if scores is None else scores.baselines
+
+    def view(self, request: ExplainRequest, shown: str | None) -> Any:
+        """The attribution for what the form asks now, or None if that takes another run.
+
+        `shown` is the name of a baseline, "disagreement", or None for their mean.
+        """
+        from napari_cnnvis.explain.layer_maps import LayerMaps
+        from napari_cnnvis.explain.remap import remap
+
+        if request.method != self.request.method:
+            return None
+        if isinstance(self.outcome, LayerMaps):
+            return self.outcome.aligned(request.alignment).get(request.layer)
+        if self.outcome.regions is None:
+            return self.outcome
+        return remap(
+            self.outcome, request.target, request.quantity, request.score, shown, request.join
+        )

@@ -1,0 +1,65 @@
+"""Other maps of a run whose regions were scored, without running the network again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.options import DISAGREEMENT
+from napari_cnnvis.explain.region_scores import RegionScores
+
+__all__ = ["remap"]
+
+
+def remap(
+    attribution: Attribution,
+    target: int | str,
+    quantity: str = "drop",
+    score: str = "probability",
+    baseline: str | None = None,
+    join: str = "mean",
+) -> Attribution:
+    """The attribution of another class, score, quantity, baseline or way to join the levels.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        Of `sensitivity` or `box_sensitivity`.
+    target : int or str
+        The class, by index or name.
+    quantity, score, join
+        As in `sensitivity`; boxes have no levels to join.
+    baseline : str, optional
+        One of the run's baselines; "disagreement" for how far their maps lie apart
+        (largest minus smallest); their mean by default.
+
+    Raises
+    ------
+    MethodError
+        If the map is of another method, or there is no such class, option or baseline.
+    """
+    scores = attribution.regions
+    if scores is None:
+        raise MethodError("Only maps of sensitivity and box occlusion can be drawn anew.")
+    names = attribution.provenance["model"]["class_names"]
+    if isinstance(target, str) and target in names:
+        target = names.index(target)
+    if isinstance(target, str) or not 0 <= target < len(names):
+        raise MethodError(f"There is no class {target!r}; the classes are {', '.join(names)}.")
+    how = {"join": join} if isinstance(scores, RegionScores) else {}
+    provenance = {
+        **attribution.provenance,
+        "class": int(target),
+        "class_name": names[target],
+        "quantity": quantity,
+        "score": score,
+        **how,
+    }
+    if baseline == DISAGREEMENT:
+        data = scores.disagreement(target, quantity, score, **how)
+    else:
+        data = scores.map(target, quantity, score, baseline, **how)
+    if baseline is not None:
+        provenance["shown"] = baseline
+    return replace(attribution, data=data, provenance=provenance)

@@ -1,0 +1,146 @@
+"""What the panel shows of a kept sensitivity or box run, without another run."""
+
+import numpy as np
+import pytest
+import torch
+from napari.components import ViewerModel
+from torch import nn
+
+import napari_cnnvis as cv
+from napari_cnnvis._napari.baseline_picker import BaselinePicker
+from napari_cnnvis._napari.explain_panel import ExplainPanel
+
+
+@pytest.fixture
+def panel(qtbot, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 4, 3, stride=2), nn.ReLU()),
+        *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)),
+    )
+    viewer = ViewerModel()
+    panel = ExplainPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.viewer = viewer
+    data = np.random.default_rng(0).random((14, 15, 16)).astype(np.float32)
+    data[:3] = 0
+    viewer.add_image(data, name="scan")
+    panel._model = cv.Model(net, ["control", "patient"])
+    panel._predict()
+    qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=60_000)
+    panel.method_form.choose_class(1)
+    panel.method_form.choose_method("sensitivity")
+    panel.method_form.regions.setValue(12)
+    yield panel
+    panel.jobs.cancel()
+    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+
+
+def run(qtbot, panel):
+    panel.run()
+    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+    return panel.viewer.layers[-1]
+
+
+def choose(box, value):
+    box.setCurrentIndex(box.findData(value))
+
+
+def kept(panel):
+    return panel._result.outcome.regions
+
+
+def test_status_says_how_regions_were_scored(qtbot, panel):
+    run(qtbot, panel)
+    assert "Only what a region can change was computed" in panel.status.text()
+    assert "differ by" in panel.status.text()
+
+
+def test_class_score_quantity_and_join_are_shown_at_once(qtbot, panel, monkeypatch):
+    overlay = run(qtbot, panel)
+    monkeypatch.setattr(panel.jobs, "start", lambda *a: pytest.fail("another run"))
+    form = panel.method_form
+    form.choose_class(0)
+    np.testing.assert_array_equal(overlay.data, kept(panel).map(0))
+    assert "control" in overlay.name
+    choose(form.score, "logit")
+    choose(form.quantity, "probability")
+    np.testing.assert_array_equal(overlay.data, kept(panel).map(0, "probability", "logit"))
+    choose(form.join, "strongest")
+    np.testing.assert_array_equal(
+        overlay.data, kept(panel).map(0, "probability", "logit", join="strongest")
+    )
+    assert len(panel.viewer.layers) == 2
+
+
+def test_several_baselines_give_their_mean_each_map_and_the_disagreement(qtbot, panel):
+    form = panel.method_form
+    assert not form.form.isRowVisible(form.map_of)
+    form.baseline.number.setChecked(True)
+    overlay = run(qtbot, panel)
+    assert kept(panel).baselines == ("blur", "0")
+    assert form.form.isRowVisible(form.map_of)
+    np.testing.assert_array_equal(overlay.data, kept(panel).map(1))
+    choose(form.map_of, "0")
+    np.testing.assert_array_equal(overlay.data, kept(panel).map(1, baseline="0"))
+    choose(form.map_of, "disagreement")
+    np.testing.assert_array_equal(overlay.data, kept(panel).disagreement(1))
+    assert overlay.name.endswith("disagreement")
+    assert np.ptp(overlay.data) > 0
+
+
+def test_one_baseline_offers_no_choice_of_maps(qtbot, panel):
+    panel.method_form.baseline.number.setChecked(True)
+    run(qtbot, panel)
+    panel.method_form.baseline.number.setChecked(False)
+    run(qtbot, panel)
+    assert not panel.method_form.form.isRowVisible(panel.method_form.map_of)
+
+
+def test_another_method_leaves_the_shown_map_alone(qtbot, panel):
+    overlay = run(qtbot, panel)
+    before = overlay.data.copy()
+    panel.method_form.choose_method("box")
+    panel.method_form.choose_class(0)
+    np.testing.assert_array_equal(overlay.data, before)
+
+
+def test_boxes_in_the_panel_are_the_librarys(qtbot, panel):
+    panel.method_form.choose_method("box")
+    panel.method_form.size.setValue(5)
+    panel.method_form.stride.setValue(4)
+    overlay = run(qtbot, panel)
+    volume = cv.Volume(panel.scan.layer.data)
+    expected = cv.box_sensitivity(panel._model, volume, 1, size=5, stride=4)
+    np.testing.assert_allclose(overlay.data, expected.data, atol=1e-6)
+    panel.method_form.choose_class(0)
+    np.testing.assert_array_equal(overlay.data, kept(panel).map(0))
+
+
+def test_no_baseline_is_one_plain_sentence(panel):
+    panel.method_form.baseline.named["blur"].setChecked(False)
+    panel.run()
+    assert not panel.jobs.busy
+    assert "Choose at least one baseline" in panel.status.text()
+
+
+def test_time_limit_and_precision_reach_the_request(panel):
+    form = panel.method_form
+    assert form.request().time_budget is None
+    form.time_limit.setValue(30)
+    form.half.setChecked(True)
+    assert form.request().time_budget == 30
+    assert form.request().precision == "half"
+
+
+def test_a_scan_as_baseline(qtbot):
+    viewer = ViewerModel()
+    picker = BaselinePicker(viewer)
+    qtbot.addWidget(picker)
+    assert picker.baselines() == ("blur",)
+    picker.scan.setChecked(True)
+    assert picker.baselines() == ("blur",)
+    viewer.add_image(np.ones((4, 5, 6)), name="average", scale=(2, 2, 2))
+    volume = picker.baselines()[1]
+    assert volume.name == "average"
+    np.testing.assert_allclose(np.abs(np.diag(volume.affine)), [2, 2, 2, 1])
