@@ -239,7 +239,7 @@ def _inside(inside: str | np.ndarray | None, volume: Volume, conformed: Conforme
                 f"The mask has {mask.shape} voxels, but the scan {volume.shape}; give one of the "
                 "scan's shape."
             )
-        where = conformed.labels(mask.astype(np.uint8)) > 0
+        where = conformed.labels((mask != 0).astype(np.uint8)) > 0
     if not where.any():
         raise MethodError("The mask holds no voxel that the network sees, so there is no box.")
     return where
@@ -255,6 +255,8 @@ def _centres(where: np.ndarray, stride: int) -> np.ndarray:
 
 def _coarse_to_fine(centres: np.ndarray, stride: int) -> list[np.ndarray]:
     """Indices of the centres in the order of ever finer lattices, each centre once."""
+    if not len(centres):
+        return []
     cell = (centres - centres.min(axis=0)) // stride
     rank = np.full(len(centres), len(_REFINEMENT))
     for number, step in reversed(list(enumerate(_REFINEMENT))):

@@ -166,7 +166,7 @@ class RegionScores(OcclusionScores):
             drops = np.abs(np.nan_to_num(self.values(target, "drop", score, baseline)))
             strength = np.where(counting > 0, drops[self.levels], -1)
             best = strength.argmax(0)[None]
-            of_leaf = np.take_along_axis(values, best, 0)[0]
+            of_leaf = np.take_along_axis(values * (counting > 0), best, 0)[0]
         else:
             if join == "size-aware":
                 counting = counting / np.sqrt(self.hierarchy.sizes[self.levels])

@@ -10,6 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.explain.incremental.classify import Program, classify
 from napari_cnnvis.explain.incremental.engine import IncrementalScorer, kept_bytes
 from napari_cnnvis.explain.incremental.trace import CannotTrace, trace
@@ -114,6 +115,8 @@ def choose_scorer(
         return full(str(exc))
     except OutOfMemory:
         return full("there is not enough memory to keep its layers' outputs")
+    except ComputeError:
+        return full("its traced operations could not be run one by one")
     cones = scorer.cones(occlusions.boxes)
     work, full_work = cones.multiply_adds(), program.work * len(occlusions.boxes)
     if engine == "auto" and precision == "single" and work.sum() > _NOT_WORTH * full_work:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_cnnvis as cv
+from napari_cnnvis.explain.options import JOINS
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 sys.path.insert(0, str(SAMPLES))
@@ -25,7 +26,7 @@ import simulated_cohort as cohort  # noqa: E402
 from train_networks import PATIENT_SEED  # noqa: E402
 
 
-def maps_of(model, volume, args):
+def maps_of(model, volume, controls, args):
     """Pairs of a row's name and its map."""
     layers = [name for name in model.target_layers if not args.layers or name in args.layers]
     for alignment in ("stretch", "receptive field"):
@@ -37,12 +38,18 @@ def maps_of(model, volume, args):
     if args.regions:
         hierarchy = cv.build_hierarchy(volume)
         counts = [n for n in (400, 200, 100, 50, 25, 12) if n <= args.regions]
-        for baseline in args.baselines:
-            map_ = cv.sensitivity(
-                model, volume, hierarchy, "atrophy", baseline=baseline, levels=counts
-            )
-            yield f"UCM sensitivity, drop, baseline {baseline}", map_.data
-            yield f"UCM sensitivity, absolute drop, baseline {baseline}", np.abs(map_.data)
+        given = [controls if name == "controls" else name for name in args.baselines]
+        result = cv.sensitivity(model, volume, hierarchy, "atrophy", given, levels=counts)
+        for name in result.regions.baselines:
+            for join in JOINS:
+                how = {"baseline": name, "join": join}
+                yield f"UCM sensitivity, drop, {name}, {join}", cv.remap(result, 1, **how).data
+        for join in JOINS:
+            absolute = np.abs(cv.remap(result, 1, score="logit", join=join).data)
+            yield f"UCM sensitivity, absolute drop of the logit, all baselines, {join}", absolute
+    if args.box_stride:
+        result = cv.box_sensitivity(model, volume, "atrophy", stride=args.box_stride)
+        yield f"Box occlusion, 7 voxels, stride {args.box_stride}, blur", result.data
 
 
 def main() -> None:
@@ -50,18 +57,24 @@ def main() -> None:
     parser.add_argument("--network", choices=["voxvgg", "voxresnetgap"], default="voxvgg")
     parser.add_argument("--patients", type=int, default=6)
     parser.add_argument("--regions", type=int, default=400, help="finest level; 0: no sensitivity")
-    parser.add_argument("--baselines", nargs="*", default=["blur", "0"])
+    parser.add_argument(
+        "--baselines", nargs="*", default=["blur", "border", "noise", "controls", "0"]
+    )
+    parser.add_argument("--box-stride", type=int, default=0, help="0: no boxes")
     parser.add_argument("--layers", nargs="*", help="only these layers")
     args = parser.parse_args()
     template = cohort.load_template()
     model = cv.load_model(SAMPLES / f"{args.network}_simulated_atrophy.safetensors")
+    controls = [cohort.make_subject(template, 0, PATIENT_SEED + 1001 + n) for n in range(10)]
+    average = np.mean([subject.scan.numpy() for subject in controls], axis=0)
+    controls = cv.Volume(average, cohort.AFFINE, "controls")
     scores = defaultdict(list)
     started = time.monotonic()
     for number in range(args.patients):
         patient = cohort.make_subject(template, 1, PATIENT_SEED + 1 + 2 * number)
         volume = cv.Volume(patient.scan.numpy(), cohort.AFFINE, f"patient {number}")
         truth, brain = patient.changed.numpy(), volume.data > 0
-        for name, data in maps_of(model, volume, args):
+        for name, data in maps_of(model, volume, controls, args):
             scores[name].append(cv.roc_auc(data, truth, brain))
         print(f"patient {number}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(f"| {args.network}, {args.patients} patients | ROC-AUC | lowest |")

@@ -64,7 +64,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
             program = export(module, (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
-                _plain_batch_norms(program.graph)
+            _plain_batch_norms(program.graph)
     except Exception as exc:  # torch.export raises whatever the network's code raises
         raise CannotTrace(f"its code cannot be traced ({_first_line(exc)})") from exc
     signature = program.graph_signature
@@ -114,7 +114,7 @@ def _writes(node: fx.Node) -> bool:
 
 
 def _plain_batch_norms(graph: fx.Graph) -> None:
-    """Write batch norms, which run_decompositions turns into functions of three results, as one."""
+    """Write batch norms that give three results (after run_decompositions) as those that give one."""
     for node in list(graph.nodes):
         if node.target is not torch.ops.aten._native_batch_norm_legit_no_training.default:
             continue
