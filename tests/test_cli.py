@@ -10,7 +10,7 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis import cli
 from napari_cnnvis.cli import main
-from napari_cnnvis.explain.region_scorer import FullPassScorer
+from napari_cnnvis.explain.occlusion_run import Limits
 from napari_cnnvis.models.networks import VoxResNetGAP
 from napari_cnnvis.ucm.build import default_counts
 
@@ -188,7 +188,8 @@ def test_all_layers_do_not_fit_into_one_file(refused):
 
 
 def test_bad_baseline(refused):
-    assert "use 'blur' or a number" in refused("--method", "sensitivity", "--baseline", "mean")
+    text = "use 'blur', 'border', 'noise', a number such as 0, or a volume"
+    assert text in refused("--method", "sensitivity", "--baseline", "mean")
 
 
 def test_too_few_regions(refused):
@@ -263,15 +264,19 @@ def test_interrupt_asks_to_stop_and_a_second_one_stops():
 
 
 def test_interrupted_sensitivity_writes_the_map_so_far(explain, written, monkeypatch):
-    score = FullPassScorer.score
-    monkeypatch.setattr(FullPassScorer, "_affordable_batch", lambda self: 1)
+    batches = Limits.batches
 
-    def interrupted(self, regions):
-        yield next(score(self, regions))
-        signal.raise_signal(signal.SIGINT)
-        yield from score(self, regions[1:])
+    def interrupted(self, scored, *how):
+        single = ((m[i : i + 1], x[i : i + 1]) for m, x in scored for i in range(len(m)))
 
-    monkeypatch.setattr(FullPassScorer, "score", interrupted)
+        def one_by_one():
+            yield next(single)
+            signal.raise_signal(signal.SIGINT)
+            yield from single
+
+        return batches(self, one_by_one(), *how)
+
+    monkeypatch.setattr(Limits, "batches", interrupted)
     assert explain("--method", "sensitivity", "--target", "patient") == 0
     volume, record = written()
     assert record["partial"] is True

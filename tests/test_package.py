@@ -80,7 +80,11 @@ def test_imports_point_one_way():
     [
         ("cam", "cam", {"alignment"}),
         ("grad_cam", "grad-cam", {"layer", "relu", "score", "alignment"}),
-        ("sensitivity", "sensitivity", {"baseline", "quantity", "score"}),
+        (
+            "sensitivity",
+            "sensitivity",
+            {"baseline", "quantity", "score", "join", "time_budget", "precision"},
+        ),
     ],
 )
 def test_a_requests_defaults_are_the_functions(function, method, shared):

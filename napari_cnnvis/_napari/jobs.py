@@ -18,6 +18,8 @@ __all__ = ["JobRunner", "time_left"]
 
 #: partial results are passed on this often at most, in seconds
 _UPDATE_INTERVAL = 0.25
+#: and after this many times as long as it took to make the last one
+_PATIENCE = 15
 
 
 class JobRunner(QObject):
@@ -67,16 +69,17 @@ class JobRunner(QObject):
         if self.busy:
             return
         self._cancel = cancel = threading.Event()
-        last = 0.0
+        following = 0.0
 
         def report(progress: Progress) -> None:
-            nonlocal last
+            nonlocal following
             now = time.monotonic()
             if self._closed:
                 return
-            if now - last >= _UPDATE_INTERVAL or progress.done == progress.total:
-                last = now
+            if now >= following or progress.done == progress.total:
                 _ = progress.partial  # made here, not on the main thread
+                spent = time.monotonic() - now
+                following = now + spent + max(_UPDATE_INTERVAL, _PATIENCE * spent)
                 self._reported.emit(progress)
 
         self._worker = create_worker(job, report, cancel, _start_thread=False, _ignore_errors=True)

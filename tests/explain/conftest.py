@@ -10,6 +10,7 @@ from torch import nn
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.volume import Volume
 
 
@@ -44,6 +45,34 @@ def _delta(size, stride=1):
 def _volume(shape, seed=0):
     data = np.random.default_rng(seed).random(shape, dtype=np.float32)
     return Volume(data, np.diag([2.0, 2.0, 2.0, 1.0]), "random")
+
+
+def _conv_net():
+    """Two convolutions with small receptive fields, undecided about the brain."""
+    generator = torch.Generator().manual_seed(2)
+    layers = [nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU()]
+    net = _gap([*layers, nn.Conv3d(4, 6, 3, stride=2), nn.ReLU()], 6)
+    net.eval()
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.normal_(0, 1, generator=generator)
+        net[-1].bias -= net(torch.from_numpy(_brain().data[None, None]))[0]
+    return net
+
+
+def _brain(shape=(14, 15, 13), seed=0):
+    middle = (np.array(shape) - 1) / 2
+    grid = np.indices(shape) - middle[:, None, None, None]
+    head = ((grid / (middle[:, None, None, None] - 1)) ** 2).sum(0) < 1
+    data = np.where(head, np.random.default_rng(seed).uniform(0.5, 1, shape), 0)
+    return Volume(data, np.diag([2.0, 2.0, 2.0, 1.0]), "brain")
+
+
+def _cubes(volume, *widths):
+    """Cubes inside the head as levels; each width a multiple of the one before."""
+    places = [np.indices(volume.shape) // width for width in widths]
+    labels = [np.ravel_multi_index(place, volume.shape) for place in places]
+    return Hierarchy.from_levels([np.where(volume.data > 0, x, -1) for x in labels], background=-1)
 
 
 def _state(module):
@@ -92,6 +121,29 @@ def delta():
 @pytest.fixture(scope="session")
 def volume_of():
     return _volume
+
+
+@pytest.fixture(scope="session")
+def conv_model():
+    """A network of which little has to be computed for a small region; any shape."""
+    return _wrap(_conv_net())
+
+
+@pytest.fixture(scope="session")
+def brain_of():
+    """shape, seed -> a head of random intensities on an empty background."""
+    return _brain
+
+
+@pytest.fixture(scope="session")
+def brain():
+    return _brain()
+
+
+@pytest.fixture(scope="session")
+def cubes():
+    """volume, widths -> the hierarchy of cubes of these widths inside its head."""
+    return _cubes
 
 
 @pytest.fixture(scope="session")

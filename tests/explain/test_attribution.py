@@ -42,7 +42,7 @@ def test_map_comes_back_from_the_file(attribution, tmp_path, ending):
 def test_json_beside_the_map_holds_the_provenance(attribution, tmp_path):
     attribution.save(tmp_path / "my.map.nii.gz")
     stored = json.loads((tmp_path / "my.map.json").read_text())
-    assert stored == {**attribution.provenance, "partial": False, "notes": []}
+    assert stored == {**attribution.provenance, "partial": False, "notes": list(attribution.notes)}
     assert {p.name for p in tmp_path.iterdir()} == {"my.map.nii.gz", "my.map.json"}
 
 

@@ -1,9 +1,19 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.options import METHODS, ExplainRequest, check_baseline, check_choice
+from napari_cnnvis.explain.options import (
+    METHODS,
+    ExplainRequest,
+    baseline_names,
+    check_baselines,
+    check_choice,
+)
+from napari_cnnvis.volume import Volume
+
+AVERAGE = Volume(np.zeros((2, 2, 2)), name="average")
 
 
 def test_choice_is_given_back():
@@ -15,19 +25,62 @@ def test_wrong_choice_names_the_right_ones():
         check_choice("z", ("a", "b"), "a letter")
 
 
-@pytest.mark.parametrize(("given", "kept"), [("blur", "blur"), (0, 0.0), ("-1e-2", -0.01)])
-def test_baseline(given, kept):
-    assert check_baseline(given) == kept
+@pytest.mark.parametrize(
+    ("given", "kept", "names"),
+    [
+        ("blur", ("blur",), ("blur",)),
+        (0, (0.0,), ("0",)),
+        ("-1e-2", (-0.01,), ("-0.01",)),
+        (["border", 1, "0.25"], ("border", 1.0, 0.25), ("border", "1", "0.25")),
+        (AVERAGE, (AVERAGE,), ("average",)),
+        (("noise", AVERAGE), ("noise", AVERAGE), ("noise", "average")),
+    ],
+)
+def test_baselines(given, kept, names):
+    found = check_baselines(given)
+    assert found == kept
+    assert list(map(type, found)) == list(map(type, kept))
+    assert baseline_names(found) == names
 
 
-@pytest.mark.parametrize("given", ["zero", "nan", float("inf"), None, [1, 2]])
-def test_wrong_baseline(given):
-    with pytest.raises(MethodError, match="use 'blur' or a number"):
-        check_baseline(given)
+@pytest.mark.parametrize("given", ["zero", "nan", float("inf"), None, [[1, 2]], ["blur", "zero"]])
+def test_wrong_baseline(given, plain):
+    text = "use 'blur', 'border', 'noise', a number such as 0, or a volume"
+    with pytest.raises(MethodError, match=text) as error:
+        check_baselines(given)
+    plain(error.value)
+
+
+@pytest.mark.parametrize("given", [[], ()])
+def test_no_baseline(given, plain):
+    with pytest.raises(MethodError, match="at least one baseline") as error:
+        check_baselines(given)
+    plain(error.value)
 
 
 @pytest.mark.parametrize(
-    ("method", "score"), [("cam", "logit"), ("grad-cam", "logit"), ("sensitivity", "probability")]
+    ("given", "name"),
+    [
+        (["blur", 0, "blur"], "blur"),
+        ([0, "0.0"], "0"),
+        (["border", AVERAGE, AVERAGE], "average"),
+        (["noise", Volume(np.ones((2, 2, 2)), name="noise")], "noise"),
+    ],
+)
+def test_a_baseline_given_twice(given, name, plain):
+    with pytest.raises(MethodError, match=f"'{name}' is given twice") as error:
+        check_baselines(given)
+    plain(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "score"),
+    [
+        ("cam", "logit"),
+        ("grad-cam", "logit"),
+        ("sensitivity", "probability"),
+        ("box", "probability"),
+    ],
 )
 def test_score_that_a_method_takes_by_default(method, score):
     assert ExplainRequest(method, 0).score == score
@@ -46,12 +99,17 @@ def test_score_that_was_asked_for_stays(method):
         {"alignment": "corners"},
         {"quantity": "gain"},
         {"baseline": "mean"},
+        {"baseline": ["blur", "mean"]},
+        {"baseline": []},
         {"finest": 0},
+        {"join": "median"},
+        {"precision": "double"},
     ],
 )
-def test_wrong_values_are_refused(wrong):
-    with pytest.raises(MethodError):
+def test_wrong_values_are_refused(wrong, plain):
+    with pytest.raises(MethodError) as error:
         ExplainRequest(**{"method": "cam", "target": 0, **wrong})
+    plain(error.value)
 
 
 def test_a_request_cannot_be_changed():

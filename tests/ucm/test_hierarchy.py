@@ -142,6 +142,13 @@ def test_leaf_counts(made):
         assert hierarchy.leaf_counts[node] == len(np.unique(under))
 
 
+@given(nested_labels() | binary_trees())
+def test_sizes_are_the_voxels_of_each_node(made):
+    hierarchy = made if isinstance(made, Hierarchy) else Hierarchy.from_levels(made)
+    expected = [mask_of_node(hierarchy, node).sum() for node in range(hierarchy.n_nodes)]
+    np.testing.assert_array_equal(hierarchy.sizes, expected)
+
+
 def test_voxels_on_another_grid():
     labels = np.arange(8).reshape(2, 2, 2)
     hierarchy = Hierarchy.from_levels([labels, labels // 4])

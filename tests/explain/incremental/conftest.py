@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from napari_cnnvis.explain.incremental.classify import classify
+from napari_cnnvis.explain.incremental.engine import IncrementalScorer
 from napari_cnnvis.explain.incremental.trace import trace
+
+KINDS = ("voxel", "corner", "box", "scattered", "whole")
+#: of logits, relative to the largest if that is above 1; they are returned in float32
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 2e-7}
 
 
 class Masks:
@@ -64,7 +69,7 @@ def _mask(rng, kind, shape):
     return mask
 
 
-def _occlusions(shape, kinds=("voxel", "corner", "box", "scattered", "whole"), seed=0):
+def _occlusions(shape, kinds=KINDS, seed=0):
     rng = np.random.default_rng(seed)
     masks = [_mask(rng, kind, shape) for kind in kinds]
     return Masks(masks, [rng.normal(0, 2, mask.sum()) for mask in masks])
@@ -78,7 +83,9 @@ def _boxes(shape, boxes, value=2.0):
 
 
 def _clean(shape, seed=0, dtype=torch.float32):
-    return torch.from_numpy(np.random.default_rng(seed).random((1, 1, *shape), np.float32)).to(dtype)
+    return torch.from_numpy(np.random.default_rng(seed).random((1, 1, *shape), np.float32)).to(
+        dtype
+    )
 
 
 def _lively(module, seed=0):
@@ -106,7 +113,7 @@ def _full_passes(module, clean, occlusions):
         x = clean.clone(memory_format=torch.contiguous_format)
         x.view(-1)[occlusions.voxels(index)] = torch.from_numpy(occlusions.values(index)).to(x)
         with torch.no_grad():
-            rows.append(module(x)[0].float().numpy() if x.dtype != torch.float64 else module(x)[0])
+            rows.append(module(x)[0].double().numpy())
     return np.stack(rows)
 
 
@@ -115,6 +122,23 @@ def _in_order(scorer, occlusions):
     members = np.concatenate(members)
     np.testing.assert_array_equal(np.sort(members), np.arange(len(occlusions)))
     return np.concatenate(scores)[np.argsort(members)]
+
+
+def _program(module, shape, dtype=torch.float32):
+    return classify(trace(module, torch.zeros(1, 1, *shape, dtype=dtype)))
+
+
+def _check(net, shape, kinds=KINDS, seed=0, dtype=torch.float32):
+    net = _lively(net.to(dtype), seed)
+    clean, occlusions = _clean(shape, seed, dtype), _occlusions(shape, kinds, seed)
+    scorer = IncrementalScorer(_program(net, shape, dtype), clean)
+    expected = _full_passes(net, clean, occlusions)
+    tolerance = TOLERANCE[dtype] * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(_in_order(scorer, occlusions), expected, rtol=0, atol=tolerance)
+    with torch.no_grad():
+        logits = net(clean)[0].numpy()
+    np.testing.assert_allclose(scorer.clean_logits, logits, rtol=0, atol=tolerance)
+    return np.abs(expected - logits).max()
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +151,12 @@ def occlusions_in():
 def boxes_in():
     """shape, [(low, high), ...], value -> boxes filled with one value."""
     return _boxes
+
+
+@pytest.fixture(scope="session")
+def masks():
+    """masks, values of their voxels -> occlusions."""
+    return Masks
 
 
 @pytest.fixture(scope="session")
@@ -148,11 +178,7 @@ def calls():
 @pytest.fixture(scope="session")
 def program_of():
     """module, shape, type -> its operations."""
-
-    def make(module, shape, dtype=torch.float32):
-        return classify(trace(module, torch.zeros(1, 1, *shape, dtype=dtype)))
-
-    return make
+    return _program
 
 
 @pytest.fixture(scope="session")
@@ -165,3 +191,12 @@ def full_passes():
 def in_order():
     """scorer, occlusions -> logits row by row, each index having come exactly once."""
     return _in_order
+
+
+@pytest.fixture(scope="session")
+def check_exact():
+    """Checks that random regions are scored as by full passes; gives the largest change of a logit.
+
+    net, shape, kinds of regions, seed, type
+    """
+    return _check

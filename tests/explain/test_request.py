@@ -1,0 +1,84 @@
+import threading
+
+import numpy as np
+import pytest
+
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.box_occlusion import BoxScores, box_sensitivity
+from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.request import explain
+from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def hierarchy(brain, cubes):
+    return cubes(brain, 4, 8)
+
+
+@pytest.fixture
+def average(brain_of):
+    return Volume(0.9 * brain_of(seed=1).data, np.diag([2.0, 2.0, 2.0, 1.0]), "average")
+
+
+def test_box(conv_model, brain):
+    request = ExplainRequest("box", 1, baseline=0, size=4, stride=3)
+    found = explain(conv_model, brain, request)
+    expected = box_sensitivity(conv_model, brain, 1, 4, 3, 0)
+    assert isinstance(found.regions, BoxScores)
+    assert found.name == expected.name == "Box occlusion · class 1"
+    np.testing.assert_allclose(found.data, expected.data, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["sensitivity", "box"])
+def test_several_baselines(conv_model, brain, hierarchy, average, method):
+    baselines = ["border", 0, average]
+    how = {"quantity": "probability", "score": "log_prob"}
+    request = ExplainRequest(method, 1, baseline=baselines, size=5, stride=4, **how)
+    found = explain(conv_model, brain, request, hierarchy)
+    if method == "box":
+        expected = box_sensitivity(conv_model, brain, 1, 5, 4, baselines, **how, engine="full")
+    else:
+        expected = sensitivity(conv_model, brain, hierarchy, 1, baselines, **how, engine="full")
+    assert found.regions.baselines == ("border", "0", "average")
+    np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
+
+
+@pytest.mark.parametrize("join", ["size-aware", "strongest"])
+def test_join_of_sensitivity(conv_model, brain, hierarchy, join):
+    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, join=join), hierarchy)
+    expected = sensitivity(conv_model, brain, hierarchy, 0, join=join, engine="full")
+    np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["sensitivity", "box"])
+def test_precision_and_time_budget_reach_the_run(conv_model, brain, hierarchy, method):
+    request = ExplainRequest(method, 0, size=3, stride=4, time_budget=1e-9, precision="half")
+    found = explain(conv_model, brain, request, hierarchy)
+    assert "bfloat16" in found.notes[0]
+    assert found.partial
+
+
+@pytest.mark.parametrize("method", ["sensitivity", "box"])
+def test_progress_and_cancel_reach_the_run(conv_model, brain, hierarchy, method):
+    cancel, steps = threading.Event(), []
+    request = ExplainRequest(method, 0, size=3, stride=4)
+    whole = explain(conv_model, brain, request, hierarchy, steps.append, cancel)
+    assert steps[-1].done == steps[-1].total
+    assert not whole.partial
+    cancel.set()
+    assert explain(conv_model, brain, request, hierarchy, cancel=cancel).partial
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"size": 0}, "Size 0 and stride 2 have to be 1 voxel or more"),
+        ({"stride": -1}, "Size 7 and stride -1 have to be"),
+        ({"time_budget": 0}, "not a positive number"),
+    ],
+)
+def test_wrong_numbers_are_refused(conv_model, brain, wrong, text, plain):
+    with pytest.raises(MethodError, match=text) as error:
+        explain(conv_model, brain, ExplainRequest("box", 0, **wrong))
+    plain(error.value)
