@@ -16,7 +16,7 @@ from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.baselines import Baseline
 from napari_cnnvis.explain.occlusion_run import Limits, OccludedScan
 from napari_cnnvis.explain.occlusions import Subset
-from napari_cnnvis.explain.options import QUANTITIES, SCORES, check_choice
+from napari_cnnvis.explain.options import QUANTITIES, SCORES, check_choice, check_voxels
 from napari_cnnvis.explain.options import Baseline as GivenBaseline
 from napari_cnnvis.explain.region_scores import OcclusionScores
 from napari_cnnvis.models.model import Model
@@ -165,8 +165,8 @@ def box_sensitivity(
     """
     check_choice(score, SCORES, "a score")
     check_choice(quantity, QUANTITIES, "a quantity")
-    if size < 1 or stride < 1:
-        raise MethodError(f"Size {size} and stride {stride} have to be 1 voxel or more.")
+    check_voxels(size, "box size")
+    check_voxels(stride, "stride")
     limits = Limits(progress, cancel, time_budget)
     scan = OccludedScan(model, volume, baseline)
     index = model.class_index(target)
@@ -246,11 +246,15 @@ def _inside(inside: str | np.ndarray | None, volume: Volume, conformed: Conforme
 
 
 def _centres(where: np.ndarray, stride: int) -> np.ndarray:
-    """Voxels of a lattice that lie inside; those nearest to the middle if none does."""
+    """Voxels of a lattice that lie inside; the one nearest to the middle if none does."""
     lattice = np.zeros(where.shape, bool)
     lattice[tuple(slice(min(stride // 2, n - 1), None, stride) for n in where.shape)] = True
     centres = np.argwhere(where & lattice)
-    return centres if len(centres) else np.argwhere(where)[:: stride**3]
+    if len(centres):
+        return centres
+    places = np.argwhere(where)
+    away = ((places - places.mean(axis=0)) ** 2).sum(axis=1)
+    return places[[away.argmin()]]
 
 
 def _coarse_to_fine(centres: np.ndarray, stride: int) -> list[np.ndarray]:

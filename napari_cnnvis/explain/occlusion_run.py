@@ -43,8 +43,7 @@ class Limits:
     time_budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.time_budget is not None and not self.time_budget > 0:
-            raise MethodError(f"A time budget of {self.time_budget} s is not a positive number.")
+        options.check_time_budget(self.time_budget)
 
     def batches(
         self,

@@ -25,6 +25,8 @@ __all__ = [
     "baseline_names",
     "check_baselines",
     "check_choice",
+    "check_time_budget",
+    "check_voxels",
 ]
 
 #: the methods and how they are called in the viewer
@@ -78,6 +80,34 @@ def check_choice(value: str, choices: Collection[str], what: str) -> str:
     return value
 
 
+def check_voxels(value: int, what: str) -> int:
+    """`value` itself.
+
+    Raises
+    ------
+    MethodError
+        If it is not a whole number of 1 or more.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise MethodError(f"A {what} of {value!r} is not possible; give 1, 2, 3, ... voxels.")
+    return value
+
+
+def check_time_budget(value: float | None) -> float | None:
+    """`value` itself.
+
+    Raises
+    ------
+    MethodError
+        If it is neither None nor a number above 0.
+    """
+    number = isinstance(value, int | float | np.number)
+    if value is not None and not (number and value > 0):
+        raise MethodError(f"A time budget of {value!r} is not a number of seconds above 0.")
+    return value
+
+
 def check_baselines(baseline: Baseline | Sequence[Baseline]) -> tuple[Baseline, ...]:
     """One baseline or several, as a tuple; numbers as floats.
 
@@ -113,8 +143,10 @@ def _check_baseline(baseline: Baseline) -> Baseline:
         value = np.nan
     if not np.isfinite(value):
         names = ", ".join(f"'{name}'" for name in BASELINES)
+        plain = isinstance(baseline, str | int | float)
+        given = f"'{baseline}'" if plain else f"A value of type {type(baseline).__name__}"
         raise MethodError(
-            f"'{baseline}' is not a baseline; use {names}, a number such as 0, or a volume."
+            f"{given} is not a baseline; use {names}, a number such as 0, or a volume."
         )
     return value
 
@@ -179,6 +211,9 @@ class ExplainRequest:
         check_choice(self.join, JOINS, "a way to join levels")
         check_choice(self.precision, PRECISIONS, "a precision")
         check_baselines(self.baseline)
+        check_voxels(self.size, "box size")
+        check_voxels(self.stride, "stride")
+        check_time_budget(self.time_budget)
         if self.finest is not None and self.finest < 1:
             raise MethodError(f"{self.finest} regions are too few; use 1 or more.")
         if self.score is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +60,11 @@ class FullPassScorer:
         self._model = model
         self._clean = clean
         self.batch_size = batch_size or self._affordable_batch()
-        self.clean_logits = model.logits(clean)[0].float().cpu().numpy()
+
+    @cached_property
+    def clean_logits(self) -> np.ndarray:
+        """For the volume as it is, float32, shape (n_classes,)."""
+        return self._model.logits(self._clean)[0].float().cpu().numpy()
 
     def _affordable_batch(self) -> int:
         shape = tuple(self._clean.shape[2:])

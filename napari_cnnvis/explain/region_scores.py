@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,7 @@ class OcclusionScores(ABC):
         """How far the baselines' maps lie apart: largest minus smallest value of each voxel.
 
         Where it is as large as the map itself, what the map says is the baseline's doing.
+        Regions count that were scored with every baseline.
 
         Raises
         ------
@@ -105,7 +106,9 @@ class OcclusionScores(ABC):
         """
         if len(self.baselines) < 2:
             raise MethodError("Run with two or more baselines to see how far they disagree.")
-        maps = [self.map(target, quantity, score, name, **how) for name in self.baselines]
+        known = np.isfinite(self.occluded[..., 0]).all(axis=0)  # with every baseline
+        both = replace(self, occluded=np.where(known[None, :, None], self.occluded, np.nan))
+        maps = [both.map(target, quantity, score, name, **how) for name in self.baselines]
         return np.ptp(maps, axis=0)
 
 

@@ -95,7 +95,10 @@ def choose_scorer(
 
     def full(reason: str) -> tuple[RegionScorer, EngineReport]:
         scorer = FullPassScorer(model, clean, batch_size)
-        return scorer, EngineReport("full passes", f"Full passes for each region: {reason}.")
+        single = " They are in single precision." if precision == "half" else ""
+        return scorer, EngineReport(
+            "full passes", f"Full passes for each region: {reason}.{single}"
+        )
 
     if engine == "full":
         return full("as asked for")
@@ -111,19 +114,21 @@ def choose_scorer(
                 f"{free / 1e9:.1f} GB are free"
             )
         scorer = IncrementalScorer(program, clean.to(_dtype(clean, precision)))
+        cones = scorer.cones(occlusions.boxes)
+        work, full_work = cones.multiply_adds(), program.work * len(occlusions.boxes)
+        if engine == "auto" and precision == "single" and work.sum() > _NOT_WORTH * full_work:
+            return full(f"computing only what changes would not be cheaper{_why(program)}")
+        order = np.argsort(work, kind="stable")
+        probes = Subset(
+            occlusions, order[[len(order) // 10, len(order) // 2, len(order) * 9 // 10]]
+        )
+        difference = _largest_difference(scorer, FullPassScorer(model, clean, 1), probes)
     except CannotTrace as exc:
         return full(str(exc))
     except OutOfMemory:
         return full("there is not enough memory to keep its layers' outputs")
     except ComputeError:
         return full("its traced operations could not be run one by one")
-    cones = scorer.cones(occlusions.boxes)
-    work, full_work = cones.multiply_adds(), program.work * len(occlusions.boxes)
-    if engine == "auto" and precision == "single" and work.sum() > _NOT_WORTH * full_work:
-        return full(f"computing only what changes would not be cheaper{_why(program)}")
-    order = np.argsort(work, kind="stable")
-    probes = Subset(occlusions, order[[len(order) // 10, len(order) // 2, len(order) * 9 // 10]])
-    difference = _largest_difference(scorer, FullPassScorer(model, clean, 1), probes)
     if precision == "single":
         limit = _BELIEVED * max(1.0, float(np.abs(scorer.clean_logits).max()))
         if not difference <= limit:
@@ -150,10 +155,8 @@ def choose_scorer(
 
 
 def _largest_difference(a: RegionScorer, b: RegionScorer, occlusions: Occlusions) -> float:
-    n = len(occlusions.boxes)
-    logits = np.empty((2, n + 1, len(a.clean_logits)), np.float32)
+    logits = np.empty((2, len(occlusions.boxes), len(a.clean_logits)), np.float32)
     for which, scorer in enumerate((a, b)):
-        logits[which, n] = scorer.clean_logits
         for members, scores in scorer.score(occlusions):
             logits[which, members] = scores
     return float(np.abs(logits[0] - logits[1]).max())

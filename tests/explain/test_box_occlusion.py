@@ -156,6 +156,13 @@ def test_a_mask_between_the_lattices_centres_is_not_left_empty(conv_model, brain
     )
 
 
+def test_a_mask_without_a_centre_of_the_lattice_is_scored_at_its_middle(conv_model, brain):
+    inside = np.zeros(brain.shape, bool)
+    inside[1:12, 6, 6] = True
+    found = box_sensitivity(conv_model, brain, 0, 3, 5, baseline=0, inside=inside)
+    np.testing.assert_array_equal(found.regions.centres, [[6, 6, 6]])
+
+
 def test_boxes_that_change_nothing_drop_nothing_and_are_not_run(conv_model, tiny):
     found = box_sensitivity(conv_model, tiny, 0, 3, 1, 0, inside=None, score="logit")
     reached = np.reshape(
@@ -294,8 +301,8 @@ def test_monai_agrees_on_tiles(conv_model, volume_of):
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"size": 0}, "Size 0 and stride 1 have to be 1 voxel or more"),
-        ({"stride": 0}, "Size 7 and stride 0 have to be 1 voxel or more"),
+        ({"size": 0}, "box size of 0 is not possible"),
+        ({"stride": 0}, "stride of 0 is not possible"),
         ({"inside": "brain"}, "'brain' is not a place for boxes; use one of head"),
         ({"inside": np.ones((3, 4, 5), bool)}, r"The mask has \(3, 4, 5\) voxels, but the scan"),
         ({"inside": np.zeros((14, 15, 13), bool)}, "no voxel that the network sees"),
@@ -306,7 +313,10 @@ def test_monai_agrees_on_tiles(conv_model, volume_of):
         ({"baseline": Volume(np.ones((2, 2, 2)), name="other")}, "'other' is not on the grid"),
         ({"engine": "fast"}, "auto, incremental, full"),
         ({"precision": "double"}, "single, half"),
-        ({"time_budget": -1}, "budget of -1 s is not a positive number"),
+        ({"size": 2.5}, "box size of 2.5 is not possible"),
+        ({"stride": "3"}, "stride of '3' is not possible"),
+        ({"time_budget": -1}, "budget of -1 is not a number of seconds above 0"),
+        ({"time_budget": "5"}, "budget of '5' is not a number of seconds"),
     ],
 )
 def test_wrong_options_are_refused(conv_model, brain, wrong, text, plain):

@@ -81,7 +81,7 @@ def test_progress_counts_what_was_taken_in(clock):
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan")])
 def test_wrong_time_budgets(budget, plain):
-    with pytest.raises(MethodError, match="is not a positive number") as error:
+    with pytest.raises(MethodError, match="is not a number of seconds above 0") as error:
         Limits(time_budget=budget)
     plain(error.value)
 

@@ -199,6 +199,15 @@ def test_disagreement_is_the_largest_minus_the_smallest_map(quantity, join):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_regions_that_one_baseline_has_not_scored_do_not_disagree(hierarchy):
+    unscored = np.full_like(OCCLUDED, np.nan)
+    assert not scores_of(hierarchy, OCCLUDED, unscored).disagreement(0).any()
+    unscored[[0, 4]] = OCCLUDED[[1, 5]]
+    found = scores_of(hierarchy, OCCLUDED, unscored).disagreement(0, score="logit").ravel()
+    apart = (OCCLUDED[[1, 5], 0] - OCCLUDED[[0, 4], 0]).mean()
+    np.testing.assert_allclose(found, [abs(apart), 2, 0, 0], rtol=1e-6)
+
+
 def test_one_baseline_cannot_disagree(scores, plain):
     with pytest.raises(MethodError, match="two or more baselines") as error:
         scores.disagreement(0)

@@ -3,7 +3,6 @@ import threading
 import numpy as np
 import pytest
 
-from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.box_occlusion import BoxScores, box_sensitivity
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.request import explain
@@ -68,17 +67,3 @@ def test_progress_and_cancel_reach_the_run(conv_model, brain, hierarchy, method)
     assert not whole.partial
     cancel.set()
     assert explain(conv_model, brain, request, hierarchy, cancel=cancel).partial
-
-
-@pytest.mark.parametrize(
-    ("wrong", "text"),
-    [
-        ({"size": 0}, "Size 0 and stride 2 have to be 1 voxel or more"),
-        ({"stride": -1}, "Size 7 and stride -1 have to be"),
-        ({"time_budget": 0}, "not a positive number"),
-    ],
-)
-def test_wrong_numbers_are_refused(conv_model, brain, wrong, text, plain):
-    with pytest.raises(MethodError, match=text) as error:
-        explain(conv_model, brain, ExplainRequest("box", 0, **wrong))
-    plain(error.value)

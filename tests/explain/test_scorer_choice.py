@@ -183,6 +183,22 @@ def test_errors_of_the_clean_run(conv_model, choose, monkeypatch, error, reason)
     assert reason in report.text
 
 
+def test_memory_that_runs_out_for_a_probe(conv_model, choose, monkeypatch):
+    def fails(*_):
+        raise OutOfMemory("none left")
+
+    monkeypatch.setattr(IncrementalScorer, "score", fails)
+    scorer, report = choose(conv_model)
+    assert isinstance(scorer, FullPassScorer)
+    assert "not enough memory" in report.text
+
+
+def test_full_passes_are_never_in_half_precision(conv_model, choose):
+    report = choose(conv_model, engine="full", precision="half")[1]
+    assert report.text.endswith("They are in single precision.")
+    assert "precision" not in choose(conv_model, engine="full")[1].text
+
+
 @pytest.mark.parametrize("wrong", [0.01, np.nan])
 def test_other_results_are_not_believed(conv_model, choose, monkeypatch, wrong):
     score = IncrementalScorer.score
@@ -194,14 +210,6 @@ def test_other_results_are_not_believed(conv_model, choose, monkeypatch, wrong):
     scorer, report = choose(conv_model)
     assert isinstance(scorer, FullPassScorer)
     assert "gave other results" in report.text
-
-
-def test_other_clean_logits_are_not_believed(conv_model, choose, monkeypatch):
-    run = IncrementalScorer._run_clean
-    monkeypatch.setattr(
-        IncrementalScorer, "_run_clean", lambda self: (run(self)[0], run(self)[1] + 0.01)
-    )
-    assert choose(conv_model)[1].engine == "full passes"
 
 
 @pytest.mark.parametrize("engine", ["auto", "incremental"])

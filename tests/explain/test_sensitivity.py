@@ -304,7 +304,7 @@ def test_hierarchy_of_another_scan_is_refused(net, volume_of):
         ({"join": "median"}, "mean, size-aware, strongest"),
         ({"engine": "fast"}, "auto, incremental, full"),
         ({"precision": "double"}, "single, half"),
-        ({"time_budget": 0}, "budget of 0 s is not a positive number"),
+        ({"time_budget": 0}, "budget of 0 is not a number of seconds"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_runs(net, volume_of, wrong, text):

@@ -87,7 +87,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
             constants[node] = program.constants[name]
         else:
             inputs.append(node)
-    if len(inputs) != 1 or isinstance(shape_of(inputs[0])[0], int):
+    if len(inputs) != 1 or _fixed(shape_of(inputs[0])[0]):
         raise CannotTrace("it works for one fixed batch size only")
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.view.default:  # patches may lie otherwise in memory
@@ -104,6 +104,11 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
     """Shape of what a node gives, its first axis symbolic; () if it is not one tensor."""
     value = node.meta.get("val")
     return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def _fixed(length: Any) -> bool:
+    """Whether an axis has one length only, also if it is written as a symbol."""
+    return isinstance(length, int) or length.node.maybe_as_int() is not None
 
 
 def _writes(node: fx.Node) -> bool:

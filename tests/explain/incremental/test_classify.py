@@ -213,7 +213,7 @@ REFUSED = {
     "two outputs": (lambda x, c: (c(x).mean((2, 3, 4)), c(x)), "more than one input or output"),
     "a map": (lambda x, c: c(x), "one row of scores"),
     "a number": (lambda x, c: c(x).mean(), "one row of scores"),
-    "always two rows": (lambda x, c: c(x).reshape(2, 4, -1).mean(2), "one row of scores"),
+    "always two rows": (lambda x, c: c(x).reshape(2, 4, -1).mean(2), "one fixed batch size"),
     "fails": (lambda x, c: c(x[:, 0]), "cannot be traced"),
 }
 
