@@ -173,7 +173,7 @@ def ucm(args):
     )
 
 
-def largest_differences(model, data, hierarchy, scores, count):
+def largest_differences(plain, model, data, hierarchy, scores, count):
     """From a full pass, over evenly chosen regions: logits, probabilities; and the same between
     full passes in two memory layouts, which is how far float32 goes."""
     voxels, first, last = hierarchy.voxels()
@@ -183,7 +183,8 @@ def largest_differences(model, data, hierarchy, scores, count):
         x = data.copy()
         x.reshape(-1)[voxels[first[node] : last[node]]] = 0
         full = model.logits(model.tensor(x)).cpu()
-        other = model.logits(torch.from_numpy(x)[None, None].to(model.device)).cpu()
+        with torch.no_grad():
+            other = plain(torch.from_numpy(x)[None, None].to(model.device)).cpu()
         ours = torch.from_numpy(scores.occluded[0, node])[None]
         found.append(
             [

@@ -151,9 +151,8 @@ class Windowed(Operation):
         patch, window = context.values[source], self.window
         if window.one_voxel or patch.covers(window.inputs):
             values = context.call(self.node, {source: patch.values}, self._whole)
-            return Patch(
-                values, patch.low, patch.high if window.one_voxel else self.grid + 0 * patch.low
-            )
+            everything = np.broadcast_to(self.grid, patch.low.shape)
+            return Patch(values, patch.low, patch.high if window.one_voxel else everything)
         first, high = window.touched(patch.low, patch.high)
         low, size = common(first, high, window.outputs)
         kept = context.kept[source, self.keeps()[0][3]]
@@ -174,7 +173,9 @@ class Windowed(Operation):
         return Patch(torch.cat(parts, dim=2), low, high)
 
     def _layers_at_once(self, patch: Patch, size: np.ndarray) -> int:
-        """As many as keep the gathered input small: large copies cost more than they save."""
+        """On a CPU as many as keep the gathered input small: memory fresh from the system is slow."""
+        if patch.values.device.type != "cpu":
+            return int(size[0])
         _, length = self.window.needed(patch.low, np.array([1, *size[1:]]))
         n, channels = patch.values.shape[:2]
         layer = n * channels * float(length[1:].prod()) * patch.values.itemsize

@@ -155,12 +155,24 @@ class SpatialGate(nn.Module):
         return x * torch.sigmoid(self.gate(x)).add_(0.5)
 
 
+class UsedAgain(nn.Module):
+    """Activations whose input is needed after them."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.BatchNorm3d(channels)
+
+    def forward(self, x):
+        return F.relu(x) + F.silu(x) * self.norm(x) + torch.sigmoid(x) - x
+
+
 MIDDLES = {
     "group norm": nn.GroupNorm(2, 4),
     "instance norm": nn.InstanceNorm3d(4, affine=True),
     "layer norm": LastNorm(4),
     "squeeze and excite": SqueezeExcite(4),
     "spatial gate": SpatialGate(4),
+    "used again": UsedAgain(4),
     "self-attention": Attention(4),
     "transformer": nn.Sequential(
         nn.Flatten(2), nn.Linear(120, 8), nn.TransformerEncoderLayer(8, 2, 8, batch_first=True),
@@ -181,6 +193,12 @@ MIDDLES = {
 def test_any_layer_in_the_middle(check_exact, gap_net, name):
     net = gap_net([nn.Conv3d(1, 4, 3), MIDDLES[name], nn.Conv3d(4, 3, 3, padding=1)], 3)
     assert check_exact(net, (6, 7, 8), KINDS * 2, seed=1) > 0.01
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_padding_that_is_wider_behind_than_before(check_exact, gap_net):
+    even = nn.Conv3d(4, 4, (2, 4, 2), padding="same", dilation=(1, 1, 3))
+    assert check_exact(gap_net([nn.Conv3d(1, 4, 3), even], 4), (7, 8, 9), KINDS * 2) > 0.01
 
 
 HEADS = {
