@@ -53,3 +53,28 @@ def test_sensitivity(models, volume):
     hierarchy = cv.build_hierarchy(volume)
     maps = [cv.sensitivity(m, volume, hierarchy, 1, levels=[20, 8], score="logit") for m in models]
     assert_equal_maps(*maps)
+
+
+@pytest.mark.parametrize("baseline", ["blur", "border", [0, "noise"]])
+def test_incremental_and_full_passes_on_the_gpu(models, volume, baseline):
+    hierarchy = cv.build_hierarchy(volume)
+    full, incremental = (
+        cv.sensitivity(
+            models[1], volume, hierarchy, 1, baseline, score="logit", levels=[20, 8], engine=engine
+        )
+        for engine in ("full", "incremental")
+    )
+    assert incremental.provenance["engine"]["largest_difference"] < 1e-5
+    assert_equal_maps(full, incremental)
+
+
+def test_half_precision_is_near_and_says_how_near(models, volume):
+    hierarchy = cv.build_hierarchy(volume)
+    half = cv.sensitivity(models[1], volume, hierarchy, 1, levels=[20, 8], precision="half")
+    assert 0 < half.provenance["engine"]["largest_difference"] < 0.1
+    assert "float16" in half.notes[-1]
+
+
+def test_boxes(models, volume):
+    maps = [cv.box_sensitivity(m, volume, 1, 5, 4, score="logit") for m in models]
+    assert_equal_maps(*maps)

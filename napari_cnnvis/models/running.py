@@ -10,11 +10,20 @@ from torch import nn
 
 from napari_cnnvis.errors import ComputeError
 
-__all__ = ["OutOfMemory", "inspecting", "pick_device", "plain_errors"]
+__all__ = ["OutOfMemory", "full_float32", "inspecting", "pick_device", "plain_errors"]
 
 
 class OutOfMemory(ComputeError):
     """Memory ran out while the network ran."""
+
+
+def full_float32() -> contextlib.AbstractContextManager[None]:
+    """Inside it a GPU's convolutions round as float32 does, and the same in each run."""
+    if not torch.cuda.is_available():
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 @contextlib.contextmanager
@@ -33,13 +42,7 @@ def inspecting(module: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(False)
         for m in inplace:
             m.inplace = False
-        with (
-            torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            )
-            if torch.cuda.is_available()
-            else contextlib.nullcontext()
-        ):
+        with full_float32():
             yield module
     finally:
         for m, flag in training:

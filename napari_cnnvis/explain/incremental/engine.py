@@ -27,7 +27,7 @@ from napari_cnnvis.explain.incremental.patches import Kept, Patch
 from napari_cnnvis.explain.incremental.plan import Cones, cones_of, make_batches
 from napari_cnnvis.explain.incremental.trace import shape_of
 from napari_cnnvis.explain.occlusions import Occlusions
-from napari_cnnvis.models.running import OutOfMemory, plain_errors
+from napari_cnnvis.models.running import OutOfMemory, full_float32, plain_errors
 
 __all__ = ["IncrementalScorer", "kept_bytes"]
 
@@ -55,7 +55,7 @@ class IncrementalScorer:
             for node, value in program.constants.items()
         }
         self._forget = _last_readers(program)
-        with torch.no_grad(), plain_errors("running the clean volume"):
+        with torch.no_grad(), full_float32(), plain_errors("running the clean volume"):
             self.kept, self.clean_logits = self._run_clean()
 
     @property
@@ -84,7 +84,7 @@ class IncrementalScorer:
         while waiting:
             members = waiting.pop()
             try:
-                with torch.no_grad(), plain_errors("scoring regions"):
+                with torch.no_grad(), full_float32(), plain_errors("scoring regions"):
                     logits = self._run(self._patch(occlusions, members))
                     scores = logits.float().cpu().numpy()
             except OutOfMemory:
