@@ -13,8 +13,8 @@ __all__ = ["OVERLAY_KEY", "contrast_limits", "is_overlay", "overlay_arguments", 
 
 #: metadata entry that marks an overlay and holds its provenance
 OVERLAY_KEY = "attribution"
-#: legible ends of a colour bar, up to a power of ten
-_ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+#: ends of a colour bar, up to a power of ten, near which napari puts labelled ticks
+_ROUND = (1, 1.5, 2, 3, 4, 5, 6, 10)
 _STEPS = np.linspace(0, 1, 64)
 
 

@@ -56,7 +56,7 @@ BASELINES = {
 #: how the values of a voxel's regions on the levels are joined
 JOINS = {
     "mean": "mean over the levels",
-    "size-aware": "mean, weighted by 1 / sqrt(voxels)",
+    "size-aware": "mean, small regions more",
     "strongest": "the strongest on any level",
 }
 #: how occluded volumes are scored

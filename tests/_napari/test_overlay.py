@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from napari.layers import Image
+from vispy.visuals.axis import _get_ticks_talbot
 
 from napari_cnnvis._napari.overlay import (
     OVERLAY_KEY,
@@ -40,9 +41,19 @@ def test_signed_limits_are_symmetric():
     assert low == -high == -3
 
 
-@pytest.mark.parametrize(("peak", "limit"), [(0.99, 1), (1.01, 1.2), (0.0043, 0.005), (20, 20)])
+@pytest.mark.parametrize(("peak", "limit"), [(0.99, 1), (1.01, 1.5), (0.0043, 0.005), (20, 20)])
 def test_limits_end_at_a_legible_number(peak, limit):
     assert contrast_limits(np.full((3, 3, 3), peak))[1] == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("low", [0, -1])
+@pytest.mark.parametrize("peak", np.geomspace(0.011, 0.99, 25))
+def test_colour_bar_labels_values_beyond_zero(low, peak):
+    limits = contrast_limits(np.array([low * peak, peak]))
+    ticks = _get_ticks_talbot(*limits, 2, 2)  # the rule of napari's colour bar
+    labelled = ticks[np.abs(ticks) <= limits[1] * (1 + 1e-6)]
+    assert labelled.max() >= 0.6 * limits[1]
+    assert (labelled.min() <= 0.6 * limits[0]) if low else (labelled.min() == 0)
 
 
 def test_limits_of_an_empty_map():
