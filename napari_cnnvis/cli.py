@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import (
@@ -23,7 +24,7 @@ from napari_cnnvis.explain.options import (
     SCORES,
     ExplainRequest,
 )
-from napari_cnnvis.ucm.hierarchy import FINEST
+from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
 
 __all__ = ["main"]
 
@@ -99,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--regions", type=int, help=f"sensitivity: regions on the finest level (default: {FINEST})"
     )
+    explain.add_argument(
+        "--supervoxels",
+        nargs="+",
+        metavar="FILE",
+        help="sensitivity: a hierarchy written by 'supervoxels', nested label volumes, fine to "
+        "coarse, or an atlas (0 = background); default: built from the scan",
+    )
     explain.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     explain.add_argument(
         "--trust", action="store_true", help="load a checkpoint that runs Python code on loading"
@@ -107,7 +115,60 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", required=True, help="the map: .nii.gz, .nii or .mgz; a .json goes with it"
     )
     explain.set_defaults(run=_explain)
+
+    supervoxels = commands.add_parser("supervoxels", help="segment a scan into nested supervoxels")
+    supervoxels.add_argument("scan", help="the scan: .nii, .nii.gz, .mgz, ...")
+    supervoxels.add_argument(
+        "--boundary",
+        choices=BOUNDARIES,
+        default=BOUNDARIES[0],
+        help="gradient takes seconds, gpb (globalised) longer (default: gradient)",
+    )
+    supervoxels.add_argument(
+        "--regions",
+        type=int,
+        nargs="+",
+        help="numbers of regions of the levels (default: 8 levels from "
+        f"{FINEST} to 12, even in their logarithm)",
+    )
+    supervoxels.add_argument("--contours", metavar="FILE", help="also write the contour map")
+    supervoxels.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="the whole hierarchy: .npz; or its levels: .nii.gz or .nii (4D) or .npy",
+    )
+    supervoxels.set_defaults(run=_supervoxels)
     return parser
+
+
+def _supervoxels(options: argparse.Namespace) -> int:
+    from napari_cnnvis.ucm.build import build_hierarchy
+    from napari_cnnvis.ucm.files import write_levels
+    from napari_cnnvis.volume import check_writable, read_volume, write_volume
+
+    if options.contours:
+        check_writable(options.contours)
+    volume = read_volume(options.scan)
+    with _interrupt_cancels("") as cancel:
+        hierarchy = build_hierarchy(
+            volume,
+            options.boundary,
+            counts=options.regions,
+            cancel=cancel,
+            progress=_progress(),
+        )
+    if options.output.endswith(".npz"):
+        hierarchy.save(options.output)
+    else:
+        write_levels(hierarchy, options.output, volume.affine)
+    if options.contours:
+        write_volume(replace(volume, data=hierarchy.contour_map()), options.contours)
+    counts = ", ".join(str(len(set(level.tolist()))) for level in hierarchy.levels)
+    print(
+        f"{hierarchy.n_leaves} supervoxels, levels of {counts} regions, written to {options.output}"
+    )
+    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -145,11 +206,17 @@ def _explain(options: argparse.Namespace) -> int:
         raise CnnVisError(
             "--disagreement needs sensitivity or box with two or more values of --baseline."
         )
-    progress = _print_progress if sys.stderr.isatty() else None
+    if options.supervoxels and request.method != "sensitivity":
+        raise CnnVisError("--supervoxels needs --method sensitivity.")
+    hierarchy = None
+    if options.supervoxels:
+        from napari_cnnvis.ucm.hierarchy import Hierarchy
+
+        hierarchy = Hierarchy.read(options.supervoxels, background=0)
     if request.layer == "all":
         raise CnnVisError("Choose one layer for --layer; a file holds one map.")
-    with _interrupt_cancels() as cancel:
-        attribution = explain(model, volume, request, progress=progress, cancel=cancel)
+    with _interrupt_cancels("; the map so far is kept") as cancel:
+        attribution = explain(model, volume, request, hierarchy, _progress(), cancel)
     attribution.save(options.output)
     if options.disagreement:
         from napari_cnnvis.explain.remap import remap
@@ -175,21 +242,26 @@ def _baseline(value: str) -> object:
 
 
 @contextlib.contextmanager
-def _interrupt_cancels() -> Iterator[threading.Event]:
-    """Ctrl+C sets the event, so that the map so far is kept; pressed again it stops at once."""
+def _interrupt_cancels(consequence: str) -> Iterator[threading.Event]:
+    """Ctrl+C sets the event and says the consequence; pressed again it stops at once."""
     cancel = threading.Event()
 
     def interrupt(number: int, frame: object) -> None:
         if cancel.is_set():
             raise KeyboardInterrupt
         cancel.set()
-        print("\nstopping; the map so far is kept ...", file=sys.stderr)
+        print(f"\nstopping{consequence} ...", file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield cancel
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _progress() -> Callable[[object], None] | None:
+    """Shows the progress where somebody sees it."""
+    return _print_progress if sys.stderr.isatty() else None
 
 
 def _print_progress(progress: object) -> None:

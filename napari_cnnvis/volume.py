@@ -30,7 +30,14 @@ from nibabel.orientations import (
 
 from napari_cnnvis.errors import VolumeError
 
-__all__ = ["Volume", "atomic_path", "check_writable", "read_volume", "write_volume"]
+__all__ = [
+    "Volume",
+    "atomic_path",
+    "check_writable",
+    "load_image",
+    "read_volume",
+    "write_volume",
+]
 
 #: file endings that nibabel writes and this package offers for saving
 WRITABLE = (".nii", ".nii.gz", ".mgz", ".mgh")
@@ -168,27 +175,7 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
         If there is no such file, or it is not a readable image with one 3D volume.
     """
     path = Path(path)
-    if path.is_dir():
-        raise VolumeError(f"{path} is a folder; choose an image file such as scan.nii.gz.")
-    if not path.exists():
-        raise VolumeError(f"There is no file {path}.")
-    if path.stat().st_size == 0:
-        raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
-    try:
-        image = nib.load(path)
-        data = np.asarray(image.dataobj, dtype=_wanted_dtype(image))
-        if path.name.lower().endswith((".gz", ".mgz")):
-            _check_gzip(path)
-    except ImageFileError as exc:
-        raise VolumeError(
-            f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
-            "Analyze, MINC ...)."
-        ) from exc
-    except (
-        OSError, EOFError, ValueError, TypeError, zlib.error, nib.spatialimages.HeaderDataError
-    ) as exc:  # fmt: skip
-        reason = str(exc).partition("\n")[0].rstrip(" .")
-        raise VolumeError(f"{path} is damaged or incomplete: {reason}. Copy it again.") from exc
+    image, data = load_image(path, np.float32)
     name = path.name
     for ending in (".gz", path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix):
         name = name.removesuffix(ending)
@@ -205,16 +192,53 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     return Volume(data, image.affine, name, image.header.copy(), known, notes)
 
 
+def load_image(
+    path: str | os.PathLike, dtype: type[np.number] | None = None
+) -> tuple[nib.spatialimages.SpatialImage, np.ndarray]:
+    """An image file that nibabel reads, and its voxels.
+
+    Parameters
+    ----------
+    path : path-like
+    dtype : numpy type, optional
+        What plain numbers are converted to; as stored (and scaled) by default.
+
+    Raises
+    ------
+    VolumeError
+        If there is no such file, or it is not an image that can be read to its end.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise VolumeError(f"{path} is a folder; choose an image file such as scan.nii.gz.")
+    if not path.exists():
+        raise VolumeError(f"There is no file {path}.")
+    if path.stat().st_size == 0:
+        raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
+    try:
+        image = nib.load(path)
+        plain = image.get_data_dtype().kind in "biuf"  # what else there is, Volume refuses
+        data = np.asarray(image.dataobj, dtype=dtype if plain else None)
+        if path.name.lower().endswith((".gz", ".mgz")):
+            _check_gzip(path)
+    except ImageFileError as exc:
+        raise VolumeError(
+            f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
+            "Analyze, MINC ...)."
+        ) from exc
+    except (
+        OSError, EOFError, ValueError, TypeError, zlib.error, nib.spatialimages.HeaderDataError
+    ) as exc:  # fmt: skip
+        reason = str(exc).partition("\n")[0].rstrip(" .")
+        raise VolumeError(f"{path} is damaged or incomplete: {reason}. Copy it again.") from exc
+    return image, data
+
+
 def _check_gzip(path: Path) -> None:
     """Read to the checksum at the end, before which nibabel stops."""
     with gzip.open(path) as file:
         while file.read(1 << 22):
             pass
-
-
-def _wanted_dtype(image: nib.spatialimages.SpatialImage) -> Any:
-    """float32 for plain numbers; None (as stored) for what Volume has to refuse."""
-    return np.float32 if image.get_data_dtype().kind in "biuf" else None
 
 
 def _one_volume(data: np.ndarray, index: int | None, path: Path) -> np.ndarray:

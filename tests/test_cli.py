@@ -255,7 +255,7 @@ def test_screenshot_without_a_virtual_display_says_what_to_install(monkeypatch, 
 
 def test_interrupt_asks_to_stop_and_a_second_one_stops():
     before = signal.getsignal(signal.SIGINT)
-    with cli._interrupt_cancels() as cancel:
+    with cli._interrupt_cancels("") as cancel:
         signal.raise_signal(signal.SIGINT)
         assert cancel.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -281,3 +281,40 @@ def test_interrupted_sensitivity_writes_the_map_so_far(explain, written, monkeyp
     volume, record = written()
     assert record["partial"] is True
     assert np.abs(volume.data).max() > 0
+
+
+def test_supervoxels_are_those_of_the_api(folder, tmp_path, scan, capsys):
+    whole, levels = tmp_path / "tree.npz", tmp_path / "levels.nii.gz"
+    contours = tmp_path / "contours.nii.gz"
+    command = ["supervoxels", str(folder / "scan.nii.gz"), "--regions", "20", "8", "2"]
+    assert main([*command, "-o", str(whole), "--contours", str(contours)]) == 0
+    assert main([*command, "-o", str(levels)]) == 0
+    expected = cv.build_hierarchy(scan, counts=[20, 8, 2])
+    np.testing.assert_array_equal(cv.Hierarchy.load(whole).leaves, expected.leaves)
+    assert cv.Hierarchy.read(levels, background=0).cut(8).max() == 8
+    np.testing.assert_allclose(
+        cv.read_volume(contours).data, expected.contour_map(), rtol=1e-6, atol=1e-6
+    )
+    assert "supervoxels, levels of 20, 8, 2 regions, written to" in capsys.readouterr().out
+
+
+def test_sensitivity_of_supervoxels_from_a_file(explain, written, folder, tmp_path, scan, model):
+    tree = tmp_path / "tree.npz"
+    scan_file = str(folder / "scan.nii.gz")
+    assert main(["supervoxels", scan_file, "--regions", "9", "3", "-o", str(tree)]) == 0
+    assert explain("--method", "sensitivity", "--target", "1", "--supervoxels", str(tree)) == 0
+    hierarchy = cv.build_hierarchy(scan, counts=[9, 3])
+    found, _ = written()
+    assert_same(found, cv.sensitivity(model, scan, hierarchy, 1, "blur"))
+
+
+def test_supervoxels_without_sensitivity_are_refused(explain, tmp_path, capsys):
+    assert explain("--method", "cam", "--supervoxels", "tree.npz") == 2
+    assert "needs --method sensitivity" in capsys.readouterr().err
+
+
+def test_supervoxels_of_another_grid_are_refused(explain, tmp_path, capsys):
+    other = tmp_path / "other.npz"
+    cv.Hierarchy.from_levels([np.arange(27).reshape(3, 3, 3)]).save(other)
+    assert explain("--method", "sensitivity", "--supervoxels", str(other)) == 2
+    assert "voxels, but the scan" in capsys.readouterr().err

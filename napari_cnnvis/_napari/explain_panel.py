@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
@@ -38,7 +39,7 @@ _NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open S
 _NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
 
 
-class ExplainPanel(QWidget):
+class ExplainPanel(DockedPanel):
     """Runs CAM, Grad-CAM, UCM sensitivity or box occlusion on a scan and shows the map as an overlay.
 
     Parameters
@@ -72,7 +73,7 @@ class ExplainPanel(QWidget):
         self.recognised = QLabel()
         self.recognised.setWordWrap(True)
         self.recognised.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.method_form = MethodForm(self._viewer)
+        self.method_form = MethodForm(self._viewer, self.scan)
 
         inputs = QGroupBox("Scan and network")
         form = QFormLayout(inputs)
@@ -193,15 +194,19 @@ class ExplainPanel(QWidget):
         except CnnVisError as exc:
             self._say_error(str(exc))
             return
-        hierarchy = None
-        if self._hierarchy is not None and self._hierarchy[0] is layer.data:
-            hierarchy = self._hierarchy[1]
+        make_hierarchy = None
+        if request.method == "sensitivity":
+            make_hierarchy = self.method_form.hierarchy.maker()
         scan_data = layer.data
+        built = None
+        if self._hierarchy is not None and self._hierarchy[0] is scan_data:
+            built = self._hierarchy[1]
         self._overlay = self._result = self._shown = None
         self.method_form.show_baselines(())
 
         def job(progress: Any, cancel: Any) -> Any:
             volume = layer_to_volume(*scan)
+            hierarchy = built if make_hierarchy is None else make_hierarchy()
             result = _run(model, volume, request, hierarchy, progress, cancel)
             return result, _head(volume)
 
@@ -209,7 +214,7 @@ class ExplainPanel(QWidget):
             result, self._head = outcome
             self._result = RunResult(request, result)
             attribution = self._result.attribution
-            if request.method == "sensitivity":
+            if request.method == "sensitivity" and make_hierarchy is None:
                 self._hierarchy = scan_data, attribution.regions.hierarchy
             self.method_form.show_baselines(self._result.baselines)
             self._show(attribution, layer)
@@ -330,7 +335,7 @@ def _run(
 
 
 def _head(volume: Volume) -> np.ndarray | None:
-    from napari_cnnvis.ucm.supervoxels import find_head
+    from napari_cnnvis.ucm.head import find_head
 
     try:
         return find_head(volume.data)

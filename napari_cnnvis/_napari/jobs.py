@@ -30,7 +30,7 @@ class JobRunner(QObject):
     started(str)
         What is being done.
     progressed(Progress)
-        At most a few times a second.
+        At most a few times a second, and when another step begins.
     failed(str)
         Plain words.
     finished()
@@ -69,14 +69,16 @@ class JobRunner(QObject):
         if self.busy:
             return
         self._cancel = cancel = threading.Event()
-        following = 0.0
+        following, step = 0.0, ""
 
         def report(progress: Progress) -> None:
-            nonlocal following
+            nonlocal following, step
             now = time.monotonic()
             if self._closed:
                 return
-            if now >= following or progress.done == progress.total:
+            last = progress.done == progress.total
+            if now >= following or last or progress.what != step:
+                step = progress.what
                 _ = progress.partial  # made here, not on the main thread
                 spent = time.monotonic() - now
                 following = now + spent + max(_UPDATE_INTERVAL, _PATIENCE * spent)

@@ -1,7 +1,8 @@
-"""A dropdown of the viewer's scans that follows the layer list."""
+"""A dropdown of the viewer's layers, such as its scans, that follows the layer list."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
@@ -9,31 +10,55 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_cnnvis._napari.overlay import is_overlay
+from napari_cnnvis._napari.region_layers import is_contours
 
-__all__ = ["LayerPicker"]
+__all__ = ["LayerPicker", "is_scan"]
+
+
+def is_scan(layer: Any) -> bool:
+    """Whether a layer is a 3D image, and not a map or contours."""
+    image = isinstance(layer, Image) and layer.ndim == 3
+    return image and not is_overlay(layer) and not is_contours(layer)
 
 
 class LayerPicker(QComboBox):
-    """Lists 3D image layers that are not overlays; holds layer objects, not names."""
+    """Lists the layers that fit; holds layer objects, not names.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    fits : callable
+        Says of a layer whether it is listed; scans by default.
+    none : str, optional
+        The first entry, which stands for no layer.
+    """
 
     layer_changed = Signal()
 
-    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        fits: Callable[[Any], bool] = is_scan,
+        none: str | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self._layers = viewer.layers
+        self._fits = fits
+        self._none = none
         self._current: Any = None
         events = viewer.layers.events
         self._sources = [events.inserted, events.removed, events.reordered, events.renamed]
         for source in self._sources:
-            source.connect(self._refresh)
+            source.connect(self.refresh)
         self.currentIndexChanged.connect(self._on_index)
         self.destroyed.connect(lambda: self.disconnect_viewer())
-        self._refresh()
+        self.refresh()
 
     def disconnect_viewer(self) -> None:
         """Stop following the layer list."""
         for source in self._sources:
-            source.disconnect(self._refresh)
+            source.disconnect(self.refresh)
         self._sources = []
 
     @property
@@ -45,15 +70,19 @@ class LayerPicker(QComboBox):
         """Select a layer."""
         self.setCurrentIndex(self.findData(layer))
 
-    def _refresh(self, event: Any = None) -> None:
+    def refresh(self, event: Any = None) -> None:
+        """List the layers anew; the chosen one stays while it fits."""
         chosen = self.currentData()
         self.blockSignals(True)
         self.clear()
+        if self._none is not None:
+            self.addItem(self._none, None)
         for layer in self._layers:
-            if isinstance(layer, Image) and layer.ndim == 3 and not is_overlay(layer):
+            if self._fits(layer):
                 self.addItem(layer.name, layer)
-        index = self.findData(chosen)
-        self.setCurrentIndex(index if index >= 0 else self.count() - 1)
+        index = -1 if chosen is None else self.findData(chosen)
+        otherwise = self.count() - 1 if self._none is None else 0
+        self.setCurrentIndex(index if index >= 0 else otherwise)
         self.blockSignals(False)
         self._on_index()
 

@@ -18,6 +18,8 @@ from qtpy.QtWidgets import (
 from superqt import QSearchableComboBox
 
 from napari_cnnvis._napari.baseline_picker import BaselinePicker
+from napari_cnnvis._napari.hierarchy_picker import HierarchyPicker
+from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis.explain.options import (
     ALIGNMENTS,
     DISAGREEMENT,
@@ -28,7 +30,7 @@ from napari_cnnvis.explain.options import (
     SCORES,
     ExplainRequest,
 )
-from napari_cnnvis.ucm.hierarchy import FINEST
+from napari_cnnvis.ucm.options import FINEST
 
 __all__ = ["MethodForm"]
 
@@ -48,14 +50,21 @@ _TIPS = {
 
 
 class MethodForm(QGroupBox):
-    """Method, class, target layer and parameters; shows only what the method has."""
+    """Method, class, target layer and parameters; shows only what the method has.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    scan : LayerPicker
+        The scan that is to be explained.
+    """
 
     #: something was chosen that a kept run can show at once: layer, class, score, baseline ...
     view_changed = Signal()
     #: whether to hide what lies outside the head
     head_only_changed = Signal()
 
-    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Any, scan: LayerPicker, parent: QWidget | None = None) -> None:
         super().__init__("Method", parent)
         self._shown: Any = None
         self.method = QComboBox()
@@ -87,10 +96,14 @@ class MethodForm(QGroupBox):
             "How far the score drops (positive supports the class), or the score that remains, as "
             "the reference maps it."
         )
+        self.hierarchy = HierarchyPicker(viewer, scan)
         self.regions = QSpinBox()
         self.regions.setRange(2, 5000)
         self.regions.setValue(FINEST)
-        self.regions.setToolTip("Number of regions on the finest level; more is slower and finer.")
+        self.regions.setToolTip(
+            "Number of regions on the finest level; more is slower and finer. A hierarchy of few "
+            "levels, such as an atlas, is used as it is."
+        )
         self.join = _choices(tuple(JOINS), JOINS)
         self.join.setToolTip("How the values of a voxel's regions on the levels are joined.")
         self.size = QSpinBox()
@@ -127,8 +140,8 @@ class MethodForm(QGroupBox):
             "cam": [self.alignment],
             "grad-cam": [self.layer, self.relu, self.score, self.alignment],
             "sensitivity": [
-                *(self.baseline, self.regions, self.quantity, self.score, self.join),
-                *(self.map_of, self.time_limit, self.half),
+                *(self.baseline, self.hierarchy, self.regions, self.quantity, self.score),
+                *(self.join, self.map_of, self.time_limit, self.half),
             ],
             "box": [
                 *(self.baseline, self.size, self.stride, self.quantity, self.score),
@@ -146,6 +159,7 @@ class MethodForm(QGroupBox):
             ("Score", self.score),
             ("Cells", self.alignment),
             ("Baselines", self.baseline),
+            ("Supervoxels", self.hierarchy),
             ("Regions", self.regions),
             ("Box side", self.size),
             ("Stride", self.stride),

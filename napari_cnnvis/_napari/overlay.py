@@ -9,10 +9,19 @@ from napari.utils.colormaps import Colormap
 
 from napari_cnnvis._napari.layers import METADATA_KEY, spatial_state
 
-__all__ = ["OVERLAY_KEY", "contrast_limits", "is_overlay", "overlay_arguments", "style_overlay"]
+__all__ = [
+    "OVERLAY_KEY",
+    "REGIONS_KEY",
+    "contrast_limits",
+    "is_overlay",
+    "overlay_arguments",
+    "style_overlay",
+]
 
 #: metadata entry that marks an overlay and holds its provenance
 OVERLAY_KEY = "attribution"
+#: metadata entry that holds the scores of the regions or boxes that were occluded, if any were
+REGIONS_KEY = "region scores"
 #: ends of a colour bar, up to a power of ten, near which napari puts labelled ticks
 _ROUND = (1, 1.5, 2, 3, 4, 5, 6, 10)
 _STEPS = np.linspace(0, 1, 64)
@@ -69,7 +78,7 @@ def overlay_arguments(
     state = spatial_state(layer)
     state["metadata"] = {
         **{METADATA_KEY: state["metadata"].get(METADATA_KEY, {})},
-        OVERLAY_KEY: attribution.provenance,
+        **_record(attribution),
     }
     limits = contrast_limits(attribution.data if shown is None else shown)
     return {
@@ -100,4 +109,8 @@ def style_overlay(layer: Any, attribution: Any, shown: np.ndarray | None = None)
         layer.contrast_limits_range = limits
         layer.contrast_limits = limits
     layer.name = attribution.name
-    layer.metadata = {**layer.metadata, OVERLAY_KEY: attribution.provenance}
+    layer.metadata = {**layer.metadata, **_record(attribution)}
+
+
+def _record(attribution: Any) -> dict[str, Any]:
+    return {OVERLAY_KEY: attribution.provenance, REGIONS_KEY: attribution.regions}

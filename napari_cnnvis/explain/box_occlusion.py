@@ -21,7 +21,7 @@ from napari_cnnvis.explain.options import Baseline as GivenBaseline
 from napari_cnnvis.explain.region_scores import OcclusionScores
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.ucm.supervoxels import find_head
+from napari_cnnvis.ucm.head import find_head
 from napari_cnnvis.volume import Volume
 
 __all__ = ["BoxScores", "box_sensitivity"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import numpy as np
+
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.explain.cam import cam
@@ -37,7 +39,8 @@ def explain(
     volume : Volume
     request : ExplainRequest
     hierarchy : Hierarchy, optional
-        For sensitivity; built from the volume if not given.
+        For sensitivity; built from the volume if not given. One that has no cuts but
+        its own levels, such as an atlas, is used as it is, whatever `request.finest`.
     progress, cancel
         As in `sensitivity`.
 
@@ -55,7 +58,7 @@ def explain(
             hierarchy = build_hierarchy(volume, progress=progress, cancel=cancel)
         levels = None
         if request.finest is not None:
-            levels = default_counts(hierarchy.n_leaves, request.finest)
+            levels = _counts(hierarchy, request.finest)
         return sensitivity(
             model,
             volume,
@@ -97,3 +100,12 @@ def explain(
         request.score,
         request.alignment,
     )
+
+
+def _counts(hierarchy: Hierarchy, finest: int) -> list[int] | None:
+    """Numbers of regions of the levels to score; None for the hierarchy's own."""
+    if len(np.unique(hierarchy.altitudes)) <= len(hierarchy.levels):
+        return None
+    coarsest = int((hierarchy.parents == np.arange(hierarchy.n_nodes)).sum())
+    counts = {max(count, coarsest) for count in default_counts(hierarchy.n_leaves, finest)}
+    return sorted(counts, reverse=True)

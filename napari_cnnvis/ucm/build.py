@@ -1,48 +1,62 @@
-"""Volume -> Hierarchy: supervoxels merged by Ward linkage of intensity and position."""
+"""Volume -> Hierarchy: watershed basins, merged by boundary, intensity, size and position."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 
-import higra as hg
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import MethodError
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.ucm.hierarchy import FINEST, Hierarchy
-from napari_cnnvis.ucm.supervoxels import boundary_strength, find_head, supervoxels
+from napari_cnnvis.ucm.boundaries import between_voxels, gradient
+from napari_cnnvis.ucm.cancelling import stop_if_cancelled
+from napari_cnnvis.ucm.criterion import MergeCriterion
+from napari_cnnvis.ucm.head import find_head
+from napari_cnnvis.ucm.hierarchy import Hierarchy
+from napari_cnnvis.ucm.merging import join_tiny, merge_tree
+from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
+from napari_cnnvis.ucm.region_graph import RegionGraph
+from napari_cnnvis.ucm.supervoxels import basins
 from napari_cnnvis.volume import Volume
 
 __all__ = ["build_hierarchy", "default_counts"]
 
+#: what the strongest gPb adds to the gradient, per mm: as much as a sharp border of tissues
+_GPB_WEIGHT = 0.05
+_STEPS = ("finding the head", "measuring boundaries", "growing supervoxels", "merging supervoxels")
+
 
 def build_hierarchy(
     volume: Volume,
-    position_weight: float = 0.0025,
+    boundary: str = "gradient",
+    criterion: MergeCriterion = MergeCriterion(),  # noqa: B008 (frozen)
+    smallest: float = 8.0,
     counts: Sequence[int] | None = None,
+    device: str = "cpu",
     cancel: threading.Event | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Hierarchy:
-    """Nested supervoxels of a scan, from thousands of regions to one.
+    """Nested supervoxels of a scan, from tens of thousands of regions to one.
 
-    Watershed basins of the gradient inside the head are merged pairwise with
-    Ward's criterion on mean intensity (divided by its 99th percentile) and
-    position, along the region adjacency graph (higra's binary partition tree).
+    Watershed basins inside the head, tiny ones joined, are merged pair by pair; see
+    `MergeCriterion` for which come first, and for the references.
 
     Parameters
     ----------
     volume : Volume
-    position_weight : float
-        How much 1 mm counts against the whole range of intensities; more gives
-        rounder regions.
+    boundary : str
+        "gradient", or "gpb": the gradient and the globalised boundary strength of 3DUCM,
+        which takes longer (Yang, Sethi, Rangarajan and Ranka, ACCV 2016).
+    criterion : MergeCriterion
+    smallest : float
+        Regions below this many mm3 are joined to a neighbour before anything else.
     counts : sequence of int, optional
         Numbers of regions of the levels that sensitivity uses; see `default_counts`.
+    device : str
+        Where "gpb" is computed.
     cancel : threading.Event, optional
-        When set, stops between steps.
+        When set, stops soon.
     progress : callable, optional
         Called with a `Progress` before each step.
 
@@ -52,41 +66,54 @@ def build_hierarchy(
 
     Raises
     ------
+    MethodError
+        If there is no such boundary strength.
     VolumeError
         If the volume is constant, or building was cancelled.
     """
-
-    steps = (
-        "finding the head",
-        "measuring boundaries",
-        "growing supervoxels",
-        "merging supervoxels",
-    )
+    if boundary not in BOUNDARIES:
+        raise MethodError(
+            f"There is no boundary strength {boundary!r}; choose one of {', '.join(BOUNDARIES)}."
+        )
 
     def begin(number: int) -> None:
-        if cancel is not None and cancel.is_set():
-            raise VolumeError("Building the supervoxels was cancelled.")
+        stop_if_cancelled(cancel)
         if progress is not None:
-            progress(Progress(number, len(steps), steps[number]))
+            progress(Progress(number, len(_STEPS), _STEPS[number]))
 
     begin(0)
     head = find_head(volume.data)
+    box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(head))
+    inside = head[box]
+    data = volume.data[box] / (float(np.percentile(np.abs(volume.data[head]), 99)) or 1.0)
     begin(1)
-    scale = float(np.percentile(volume.data[head], 99)) or 1.0
-    strength = boundary_strength(volume.data / scale, volume.spacing)
+    faces = gradient(data, volume.spacing)
+    if boundary == "gpb":
+        from napari_cnnvis.ucm.gpb import globalised_boundary  # needs torch
+
+        strength = globalised_boundary(data, volume.spacing, inside, device=device, cancel=cancel)
+        faces = tuple(
+            near + _GPB_WEIGHT * far
+            for near, far in zip(faces, between_voxels(strength), strict=True)
+        )
     begin(2)
-    leaves = supervoxels(strength, head)
+    labels = basins(data, inside)
+    grid = np.indices(labels.shape, np.float32, sparse=True)
+    centres = [g * step for g, step in zip(grid, volume.spacing, strict=True)]
+    graph = RegionGraph.of_labels(
+        labels,
+        [criterion.feature(data, inside), *centres],
+        faces,
+        float(np.prod(volume.spacing)),
+    )
+    region, graph = join_tiny(graph, criterion, smallest)
     begin(3)
-    n = int(leaves.max())
-    sizes = np.bincount(leaves.ravel(), minlength=n + 1)[1:]
-    intensity = _means(leaves, volume.data / scale, sizes)
-    grid = np.indices(leaves.shape, sparse=True)
-    centres = [_means(leaves, np.broadcast_to(g, leaves.shape), sizes) for g in grid]
-    position = np.stack(centres, 1) * volume.spacing
-    features = np.column_stack([intensity, position_weight * position])
-    edges = _connect(adjacent(leaves), position, n)
-    parents, altitudes = _ward_tree(n, edges, features, sizes)
-    return Hierarchy.from_tree(leaves, parents, altitudes, counts or default_counts(n))
+    parents, altitudes = merge_tree(graph, criterion, cancel)
+    leaves = np.zeros(volume.shape, np.int32)
+    leaves[box] = np.concatenate([[0], region + 1])[labels]
+    return Hierarchy.from_tree(
+        leaves, parents, altitudes, counts or default_counts(len(graph.sizes))
+    )
 
 
 def default_counts(
@@ -97,49 +124,3 @@ def default_counts(
     coarsest = min(coarsest, finest)
     counts = np.geomspace(finest, coarsest, levels).round().astype(int)
     return sorted(set(counts.tolist()), reverse=True)
-
-
-def adjacent(labels: np.ndarray) -> np.ndarray:
-    """Pairs of labels (0-based, shape (n, 2)) that share a face, each once; 0 takes no part."""
-    pairs = []
-    for axis in range(3):
-        a = np.moveaxis(labels, axis, 0)[:-1]
-        b = np.moveaxis(labels, axis, 0)[1:]
-        touching = (a != b) & (a > 0) & (b > 0)
-        pairs.append(np.stack([np.minimum(a, b)[touching], np.maximum(a, b)[touching]]))
-    low, high = np.concatenate(pairs, axis=1).astype(np.int64)
-    n = int(labels.max()) + 1
-    keys = np.sort(low * n + high)  # sorting plain numbers lets other threads run meanwhile
-    keys = keys[np.diff(keys, prepend=-1) > 0]
-    return np.stack([keys // n, keys % n], axis=1) - 1
-
-
-def _means(labels: np.ndarray, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    return np.bincount(labels.ravel(), values.ravel(), len(sizes) + 1)[1:] / sizes
-
-
-def _connect(edges: np.ndarray, position: np.ndarray, n: int) -> np.ndarray:
-    """Add edges between the nearest regions of separate components, so that one tree results."""
-    while True:
-        graph = coo_array((np.ones(len(edges)), edges.T), shape=(n, n))
-        count, component = connected_components(graph, directed=False)
-        if count == 1:
-            return edges
-        own = component == component[0]
-        distance, nearest = cKDTree(position[~own]).query(position[own])
-        a = np.flatnonzero(own)[distance.argmin()]
-        b = np.flatnonzero(~own)[nearest[distance.argmin()]]
-        edges = np.concatenate([edges, [[min(a, b), max(a, b)]]])
-
-
-def _ward_tree(
-    n: int, edges: np.ndarray, features: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    if n == 1:
-        return np.zeros(1, dtype=np.int64), np.zeros(1)
-    graph = hg.UndirectedGraph(n)
-    graph.add_edges(edges[:, 0], edges[:, 1])
-    tree, altitudes = hg.binary_partition_tree_ward_linkage(
-        graph, features, sizes.astype(np.float64), altitude_correction="max"
-    )
-    return np.asarray(tree.parents(), dtype=np.int64), np.asarray(altitudes, dtype=np.float64)

@@ -8,18 +8,20 @@ et al. 2011; Yang, Sethi, Rangarajan and Ranka, ACCV 2016).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.ucm.contours import contour_map
+from napari_cnnvis.ucm.forest import climb, leaf_order, sums_over_nodes, tops
+from napari_cnnvis.ucm.nesting import nest
 
-__all__ = ["FINEST", "Hierarchy"]
-
-#: number of regions on the finest level that sensitivity uses, where nothing else is asked for
-FINEST = 300
+__all__ = ["Hierarchy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,16 @@ class Hierarchy:
         altitudes: np.ndarray,
         counts: Sequence[int],
     ) -> Hierarchy:
-        """From a merge tree; ``counts`` are the numbers of regions of its levels."""
+        """From a merge tree; ``counts`` are the numbers of regions of its levels.
+
+        The levels are the cuts with so many regions, fine to coarse. Where two counts
+        give the same cut, it is one level.
+        """
         empty = np.empty((0, int(leaves.max())), dtype=np.int64)
         tree = cls(leaves, parents, altitudes, empty)
-        levels = [tree.cut_nodes(n) for n in counts]
-        return cls(leaves, parents, altitudes, np.array(levels))
+        levels = {len(np.unique(level)): level for level in map(tree.cut_nodes, counts)}
+        in_order = [empty, *(levels[n][None] for n in sorted(levels, reverse=True))]
+        return cls(leaves, parents, altitudes, np.concatenate(in_order))
 
     @classmethod
     def from_levels(
@@ -85,52 +92,59 @@ class Hierarchy:
         VolumeError
             If the volumes differ in shape, are not integers, or do not nest.
         """
-        volumes = [np.asarray(v) for v in label_volumes]
-        if not volumes:
-            raise VolumeError("No label volumes were given; give at least one level.")
-        for number, volume in enumerate(volumes):
-            if volume.shape != volumes[0].shape or volume.ndim != 3:
-                raise VolumeError(
-                    f"Level {number} has shape {volume.shape}, level 0 has {volumes[0].shape}; all "
-                    "levels have to be 3D and of one shape."
-                )
-            if volume.dtype.kind not in "biu":
-                raise VolumeError(
-                    f"Level {number} holds {volume.dtype} values; labels have to be integers."
-                )
-        inside = np.ones(volumes[0].shape, bool)
-        if background is not None:
-            inside = volumes[0] != background
-            for number, volume in enumerate(volumes):
-                if ((volume != background) != inside).any():
-                    raise VolumeError(
-                        f"Level {number} does not have the same background ({background}) as "
-                        "level 0."
-                    )
-        if not inside.any():
-            raise VolumeError("All voxels are background; there is no region.")
-        values, leaf_of_voxel = np.unique(volumes[0][inside], return_inverse=True)
-        n_leaves = len(values)
-        leaves = np.zeros(inside.shape, np.int32)
-        leaves[inside] = leaf_of_voxel + 1
-        node_of_leaf = np.arange(n_leaves)
-        parents, altitudes, levels = list(range(n_leaves)), [0.0] * n_leaves, [node_of_leaf]
-        first_voxel = np.empty(n_leaves, dtype=np.int64)
-        first_voxel[leaf_of_voxel[::-1]] = np.arange(len(leaf_of_voxel))[::-1]
-        for number, volume in enumerate(volumes[1:], start=1):
-            labels = volume[inside]
-            of_leaf = labels[first_voxel]
-            if (of_leaf[leaf_of_voxel] != labels).any():
-                wrong = int(values[leaf_of_voxel[np.argmax(of_leaf[leaf_of_voxel] != labels)]])
-                raise VolumeError(
-                    f"The levels do not nest: region {wrong} of level 0 is split on level {number}. "
-                    "Give them fine to coarse."
-                )
-            node_of_leaf = _merge(node_of_leaf, of_leaf, parents, altitudes, number)
-            levels.append(node_of_leaf)
-        return cls(leaves, np.array(parents), np.array(altitudes), np.array(levels))
+        return cls(*nest(label_volumes, background))
 
-    @property
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Hierarchy:
+        """A hierarchy that `save` wrote; see `files.load_hierarchy`.
+
+        Raises
+        ------
+        VolumeError
+            If the file is not a saved hierarchy, or is damaged.
+        """
+        from napari_cnnvis.ucm.files import load_hierarchy
+
+        return load_hierarchy(path)
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike | Sequence[str | os.PathLike],
+        background: int | None = None,
+    ) -> Hierarchy:
+        """From files: a saved hierarchy, or label volumes as `files.read_levels` reads them.
+
+        Parameters
+        ----------
+        path : path-like, or a sequence of them
+        background : int, optional
+            As in `from_levels`, e.g. 0 for an atlas. A saved hierarchy knows its own.
+
+        Raises
+        ------
+        VolumeError
+            If a file cannot be read, or the levels do not nest.
+        """
+        from napari_cnnvis.ucm.files import is_saved_hierarchy, load_hierarchy, read_levels
+
+        if isinstance(path, str | os.PathLike) and is_saved_hierarchy(path):
+            return load_hierarchy(path)
+        return cls.from_levels(read_levels(path), background)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write it to one ``.npz`` file; see `files.save_hierarchy`.
+
+        Raises
+        ------
+        VolumeError
+            If the file cannot be written.
+        """
+        from napari_cnnvis.ucm.files import save_hierarchy
+
+        return save_hierarchy(self, path)
+
+    @cached_property
     def n_leaves(self) -> int:
         """Number of finest regions."""
         return int(self.leaves.max())
@@ -142,39 +156,23 @@ class Hierarchy:
 
     @cached_property
     def leaf_counts(self) -> np.ndarray:
-        """Number of leaves under each node, shape (n_nodes,)."""
-        counts = np.zeros(self.n_nodes, dtype=np.int64)
-        counts[: self.n_leaves] = 1
-        for node in range(self.n_nodes):
-            if self.parents[node] != node:
-                counts[self.parents[node]] += counts[node]
-        return counts
+        """Number of leaves under each node, int64, shape (n_nodes,)."""
+        return sums_over_nodes(self.parents, np.ones(self.n_leaves, dtype=np.int64))
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Number of voxels of each node's region, shape (n_nodes,)."""
-        sizes = np.zeros(self.n_nodes, dtype=np.int64)
-        sizes[: self.n_leaves] = np.bincount(self.leaves.ravel(), minlength=self.n_leaves + 1)[1:]
-        for node in range(self.n_nodes):
-            if self.parents[node] != node:
-                sizes[self.parents[node]] += sizes[node]
-        return sizes
+        """Number of voxels of each node's region, int64, shape (n_nodes,)."""
+        of_leaf = np.bincount(self.leaves.ravel(), minlength=self.n_leaves + 1)[1:]
+        return sums_over_nodes(self.parents, of_leaf)
 
     @cached_property
-    def _leaf_order(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rank of each leaf and first rank of each node, such that a node's leaves are neighbours."""
-        start = np.zeros(self.n_nodes, dtype=np.int64)
-        following = 0
-        taken = np.zeros(self.n_nodes, dtype=np.int64)
-        for node in range(self.n_nodes - 1, -1, -1):
-            parent = self.parents[node]
-            if parent == node:
-                start[node] = following
-                following += self.leaf_counts[node]
-            else:
-                start[node] = start[parent] + taken[parent]
-                taken[parent] += self.leaf_counts[node]
-        return start[: self.n_leaves], start
+    def first_ranks(self) -> np.ndarray:
+        """Rank of each node's first leaf, int64, in an order that keeps a node's leaves together.
+
+        Node n holds the leaves of rank ``first_ranks[n]`` up to, but without,
+        ``first_ranks[n] + leaf_counts[n]``.
+        """
+        return leaf_order(self.parents, self.leaf_counts)
 
     def voxels(self, leaves: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Flat voxel indices sorted so that each node's voxels are one slice.
@@ -192,59 +190,74 @@ class Hierarchy:
             Node n covers ``indices[first[n]:last[n]]``.
         """
         flat = (self.leaves if leaves is None else leaves).ravel()
-        rank_of_leaf, start = self._leaf_order
+        start = self.first_ranks
         inside = np.flatnonzero(flat)
-        rank = rank_of_leaf[flat[inside] - 1]
+        rank = start[flat[inside] - 1]
         order = np.argsort(rank, kind="stable")
         edges = np.concatenate([[0], np.cumsum(np.bincount(rank, minlength=self.n_leaves))])
         return inside[order], edges[start], edges[start + self.leaf_counts]
 
-    def cut_nodes(self, n_regions: int) -> np.ndarray:
-        """For each leaf its node in the finest segmentation of at most `n_regions` regions.
+    def cut_nodes(
+        self, n_regions: int | None = None, *, altitude: float | None = None
+    ) -> np.ndarray:
+        """For each leaf its node in one segmentation; see `cut`.
+
+        Returns
+        -------
+        array, int64, shape (n_leaves,)
 
         Raises
         ------
         MethodError
-            If the coarsest segmentation has more regions, or the number is below 1.
+            As `cut`.
         """
-        tops = int((self.parents == np.arange(self.n_nodes)).sum())
-        if n_regions < max(tops, 1):
+        if (n_regions is None) == (altitude is None):
             raise MethodError(
-                f"The coarsest segmentation has {max(tops, 1)} regions; {n_regions} cannot be cut."
+                "Give either a number of regions or an altitude, not both: cut(300) or "
+                "cut(altitude=0.5)."
             )
-        inner = np.arange(self.n_leaves, self.n_nodes)
-        order = inner[np.argsort(self.altitudes[inner], kind="stable")]
-        children = np.bincount(
-            self.parents[self.parents != np.arange(self.n_nodes)], minlength=self.n_nodes
-        )
-        remaining = self.n_leaves - np.cumsum(children[order] - 1)
-        last_of_tie = np.append(np.diff(self.altitudes[order]) > 0, True)
-        if not self._binary:  # nodes that one level made belong together
-            remaining, order_ends = remaining[last_of_tie], np.flatnonzero(last_of_tie) + 1
-        else:
-            order_ends = np.arange(1, len(order) + 1)
-        if n_regions >= self.n_leaves:
-            merged = 0
-        else:
-            merged = int(order_ends[np.argmax(remaining <= n_regions)])
         made = np.zeros(self.n_nodes, dtype=bool)
-        made[order[:merged]] = True
-        node = np.arange(self.n_nodes)
-        for n in range(self.n_nodes - 1, -1, -1):
-            parent = self.parents[n]
-            if parent != n and made[parent]:
-                node[n] = node[parent]
-        return node[: self.n_leaves]
+        if altitude is None:
+            made[self._merges_down_to(n_regions)] = True
+        elif np.isnan(altitude):
+            raise MethodError("The altitude is not a number; give one from 0 up.")
+        else:
+            made[self.n_leaves :] = self.altitudes[self.n_leaves :] <= altitude
+        return climb(self.parents, made)[: self.n_leaves]
+
+    def _merges_down_to(self, n_regions: int) -> np.ndarray:
+        """The nodes to make, lowest first, until at most `n_regions` are left."""
+        coarsest = len(tops(self.parents))
+        if n_regions < coarsest:
+            raise MethodError(
+                f"The coarsest segmentation has {coarsest} regions; {n_regions} cannot be cut."
+            )
+        if n_regions >= self.n_leaves:
+            return np.empty(0, dtype=np.int64)
+        order = self.n_leaves + np.argsort(self.altitudes[self.n_leaves :], kind="stable")
+        remaining = self.n_leaves - np.cumsum(self._n_children[order] - 1)
+        last = np.arange(1, len(order) + 1)
+        if (self._n_children[self.n_leaves :] != 2).any():
+            # nodes that one level made belong together
+            last_of_tie = np.append(np.diff(self.altitudes[order]) > 0, True)
+            remaining, last = remaining[last_of_tie], last[last_of_tie]
+        return order[: last[np.argmax(remaining <= n_regions)]]
 
     @cached_property
-    def _binary(self) -> bool:
-        inner = self.parents[self.parents != np.arange(self.n_nodes)]
-        return self.n_nodes == self.n_leaves or bool(
-            (np.bincount(inner)[self.n_leaves :] == 2).all()
-        )
+    def _n_children(self) -> np.ndarray:
+        merging = self.parents[self.parents != np.arange(self.n_nodes)]
+        return np.bincount(merging, minlength=self.n_nodes)
 
-    def cut(self, n_regions: int) -> np.ndarray:
-        """The finest segmentation with at most `n_regions` regions.
+    def cut(self, n_regions: int | None = None, *, altitude: float | None = None) -> np.ndarray:
+        """One segmentation, by its number of regions or by altitude.
+
+        Parameters
+        ----------
+        n_regions : int
+            Gives the finest segmentation with at most so many regions. A tree in
+            which each node has two children gives exactly so many.
+        altitude : float
+            Gives the segmentation in which all merges at or below it are done.
 
         Returns
         -------
@@ -254,45 +267,85 @@ class Hierarchy:
         Raises
         ------
         MethodError
-            If the coarsest segmentation has more regions.
+            If the coarsest segmentation has more regions, or not exactly one of the
+            two is given.
         """
-        return self.label_volume(self.cut_nodes(n_regions))
+        return self.label_volume(self.cut_nodes(n_regions, altitude=altitude))
 
     def label_volume(self, node_of_leaf: np.ndarray) -> np.ndarray:
         """Label volume (int32, 1 .. n, 0 = background) of one level."""
-        _, labels = np.unique(node_of_leaf, return_inverse=True)
-        return np.concatenate([[0], labels + 1]).astype(np.int32)[self.leaves]
+        used = np.zeros(self.n_nodes, dtype=bool)
+        used[node_of_leaf] = True
+        label_of_node = np.cumsum(used, dtype=np.int32)
+        return np.append(np.int32(0), label_of_node[node_of_leaf])[self.leaves]
+
+    def contour_map(self) -> np.ndarray:
+        """Ultrametric contour map, float32, shape of the volume; see `contours.contour_map`.
+
+        Where ``contour_map() <= t``, voxels that are connected by faces lie in one
+        region of ``cut(altitude=t)``.
+        """
+        return contour_map(self.leaves, self.parents, self.altitudes)
+
+    def chain(self, voxel: Sequence[int]) -> np.ndarray:
+        """The nodes that hold a voxel, from its leaf to the top.
+
+        Parameters
+        ----------
+        voxel : three ints
+            Index i, j, k.
+
+        Returns
+        -------
+        array, int64
+            Rising; empty for background.
+
+        Raises
+        ------
+        VolumeError
+            If the index lies outside the volume.
+        """
+        index = tuple(voxel)
+        shape = self.leaves.shape
+        if len(index) != len(shape) or not all(
+            0 <= i < n for i, n in zip(index, shape, strict=True)
+        ):
+            raise VolumeError(
+                f"Voxel {index} lies outside the volume; choose an index i, j, k from 0, 0, 0 "
+                f"to {', '.join(str(n - 1) for n in shape)}."
+            )
+        nodes = []
+        node, above = None, int(self.leaves[index]) - 1
+        while above >= 0 and above != node:
+            nodes.append(above)
+            node, above = above, int(self.parents[above])
+        return np.array(nodes, dtype=np.int64)
+
+    def node_means(self, data: np.ndarray) -> np.ndarray:
+        """Mean of a volume over each node's region.
+
+        Parameters
+        ----------
+        data : array, shape of the volume
+
+        Returns
+        -------
+        array, float64, shape (n_nodes,)
+
+        Raises
+        ------
+        VolumeError
+            If the shape is another than the hierarchy's.
+        """
+        data = np.asarray(data)
+        if data.shape != self.leaves.shape:
+            raise VolumeError(
+                f"The hierarchy has {self.leaves.shape} voxels, but the volume {data.shape}; "
+                "they have to lie on one grid."
+            )
+        of_leaf = np.bincount(self.leaves.ravel(), data.ravel(), self.n_leaves + 1)[1:]
+        return sums_over_nodes(self.parents, of_leaf) / self.sizes
 
     def __repr__(self) -> str:
         counts = [len(np.unique(level)) for level in self.levels]
         return f"Hierarchy({self.n_leaves} leaves, {self.n_nodes} regions, levels of {counts})"
-
-
-def _merge(
-    node_of_leaf: np.ndarray,
-    label_of_leaf: np.ndarray,
-    parents: list[int],
-    altitudes: list[float],
-    altitude: int,
-) -> np.ndarray:
-    """Add the nodes of the next coarser level; a region that did not grow stays the node it was."""
-    _, group = np.unique(label_of_leaf, return_inverse=True)
-    pairs = np.unique(np.stack([group, node_of_leaf]), axis=1)
-    if pairs.shape[1] != len(np.unique(node_of_leaf)):
-        raise VolumeError(
-            f"The levels do not nest: a region of level {altitude - 1} is split on level "
-            f"{altitude}. Give them fine to coarse."
-        )
-    node_of_group = np.empty(group.max() + 1, dtype=np.int64)
-    for g in range(len(node_of_group)):
-        members = pairs[1, pairs[0] == g]
-        if len(members) == 1:
-            node_of_group[g] = members[0]
-            continue
-        new = len(parents)
-        parents.append(new)
-        altitudes.append(float(altitude))
-        for member in members:
-            parents[member] = new
-        node_of_group[g] = new
-    return node_of_group[group]

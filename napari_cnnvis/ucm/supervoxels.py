@@ -1,99 +1,54 @@
-"""Boundary strength, the head, and watershed supervoxels inside it."""
+"""Supervoxels: the watershed basins of the differences between neighbouring voxels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from scipy import ndimage
-from skimage.filters import threshold_otsu
-from skimage.segmentation import watershed
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from napari_cnnvis.errors import VolumeError
-
-__all__ = ["boundary_strength", "find_head", "supervoxels"]
+__all__ = ["basins"]
 
 
-def boundary_strength(data: np.ndarray, spacing: Sequence[float], sigma: float = 1.4) -> np.ndarray:
-    """Magnitude of the Gaussian gradient.
+def basins(data: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Watershed basins of the graph of voxels whose edges weigh their difference in intensity.
 
-    Parameters
-    ----------
-    data : array, shape (i, j, k)
-    spacing : (float, float, float)
-        Millimetres between voxels.
-    sigma : float
-        Width of the Gaussian in millimetres; at least 0.7 voxels are used.
-
-    Returns
-    -------
-    array, float32, shape (i, j, k)
-        Change of intensity per millimetre.
-    """
-    total = np.zeros(data.shape, np.float32)
-    sigmas = [max(sigma / s, 0.7) for s in spacing]
-    for axis, step in enumerate(spacing):
-        order = [int(a == axis) for a in range(3)]
-        slope = ndimage.gaussian_filter(data, sigmas, order, np.float32, mode="nearest") / step
-        total += slope**2
-    return np.sqrt(total)
-
-
-def find_head(data: np.ndarray) -> np.ndarray:
-    """The head (or the skull-stripped brain): largest bright component, holes filled.
+    Each voxel flows to the face neighbour that is most like it; voxels that flow together
+    are a basin. That is the watershed of an edge-weighted graph (Cousty, Bertrand, Najman
+    and Couprie, TPAMI 2009: the drop of water principle), in linear time; boundaries lie
+    between voxels, so that none is lost to a ridge. About four voxels make a basin.
 
     Parameters
     ----------
     data : array, shape (i, j, k)
-
-    Returns
-    -------
-    array, bool, shape (i, j, k)
-
-    Raises
-    ------
-    VolumeError
-        If the volume is constant.
-    """
-    low, high = float(data.min()), float(data.max())
-    if low == high:
-        raise VolumeError("The volume has one value everywhere; there is nothing to segment.")
-    if (data == low).mean() > 0.3:  # an empty background: skull-stripped or defaced
-        bright = data > low
-    else:
-        bright = data > low + 0.5 * (threshold_otsu(data) - low)
-    components, count = ndimage.label(bright)
-    if count > 1:
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        bright = components == sizes.argmax()
-    return ndimage.binary_fill_holes(bright)
-
-
-def supervoxels(strength: np.ndarray, head: np.ndarray, smallest: int = 8) -> np.ndarray:
-    """Watershed basins of the boundary strength inside the head, tiny ones joined to neighbours.
-
-    Parameters
-    ----------
-    strength : array, shape (i, j, k)
     head : array of bool, shape (i, j, k)
-    smallest : int
-        Basins of fewer voxels take no part; their voxels go to the basins around.
+        Where basins are sought.
 
     Returns
     -------
     array, int32, shape (i, j, k)
-        Labels 1 .. n; 0 outside the head.
+        Labels 1 .. n, each connected by faces; 0 outside the head. Of neighbours that are
+        as much alike the first counts: +i, -i, +j, -j, +k, -k.
     """
-    lowest = ndimage.minimum_filter(strength, size=3) == strength
-    markers, _ = ndimage.label(lowest & head, structure=np.ones((3, 3, 3)))
-    basins = watershed(strength, markers, mask=head)
-    sizes = np.bincount(basins.ravel())
-    keep = sizes >= smallest
-    keep[0] = False
-    if keep.any() and not keep[1:].all():
-        markers = np.where(keep[basins], basins, 0)
-        basins = watershed(strength, markers, mask=head)
-    _, labels = np.unique(basins, return_inverse=True)
-    labels = labels.reshape(basins.shape).astype(np.int32)
-    return labels if not head.all() else labels + 1
+    least = np.full(head.shape, np.inf, np.float32)
+    step = np.zeros(head.shape, np.int32)
+    strides = [int(np.prod(head.shape[axis + 1 :])) for axis in range(head.ndim)]
+    for axis in range(head.ndim):
+        along = [np.moveaxis(x, axis, 0) for x in (data, head, least, step)]
+        values, inside, lowest, way = along
+        difference = np.abs(values[1:] - values[:-1])
+        difference[~(inside[1:] & inside[:-1])] = np.inf
+        for here, sign in ((np.s_[:-1], 1), (np.s_[1:], -1)):
+            closer = difference < lowest[here]
+            lowest[here][closer] = difference[closer]
+            way[here][closer] = sign * strides[axis]
+    voxels = np.flatnonzero(head)
+    number = np.zeros(head.size, np.int32)
+    number[voxels] = np.arange(len(voxels))
+    flows_to = number[voxels + step.ravel()[voxels]]
+    flow = coo_array(
+        (np.ones(len(voxels), bool), (np.arange(len(voxels)), flows_to)), shape=(len(voxels),) * 2
+    )
+    _, basin = connected_components(flow, directed=False)
+    labels = np.zeros(head.shape, np.int32)
+    labels.ravel()[voxels] = basin + 1
+    return labels

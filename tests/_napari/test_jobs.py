@@ -62,6 +62,18 @@ def test_progress_is_passed_on_and_the_last_step_never_dropped(qtbot, runner):
     assert len(steps) < 20
 
 
+def test_each_step_is_passed_on(qtbot, runner):
+    def job(progress, cancel):
+        for done, what in enumerate(("finding the head", "measuring", "merging")):
+            progress(Progress(done, 3, what))
+
+    steps = []
+    runner.progressed.connect(lambda progress: steps.append(progress.what))
+    with qtbot.waitSignal(runner.finished):
+        runner.start("building", job, lambda result: None)
+    assert steps == ["finding the head", "measuring", "merging"]
+
+
 def test_cancel_reaches_the_job(qtbot, runner):
     def job(progress, cancel):
         return cancel.wait(5)

@@ -144,3 +144,82 @@ def test_a_scan_as_baseline(qtbot):
     volume = picker.baselines()[1]
     assert volume.name == "average"
     np.testing.assert_allclose(np.abs(np.diag(volume.affine)), [2, 2, 2, 1])
+
+
+# --- which supervoxels ------------------------------------------------------------
+
+
+def offered(panel):
+    picker = panel.method_form.hierarchy
+    return [picker.itemText(i) for i in range(picker.count())]
+
+
+def test_supervoxels_can_be_taken_from_labels_layers_of_the_scans_shape(panel):
+    shape = panel.scan.layer.data.shape
+    assert offered(panel) == ["built from the scan"]
+    atlas = panel.viewer.add_labels(np.ones(shape, int), name="atlas")
+    panel.viewer.add_labels(np.ones((2, 3, 4), int), name="elsewhere")
+    assert offered(panel) == ["built from the scan", "atlas"]
+    assert panel.method_form.hierarchy.layer is None
+    panel.method_form.hierarchy.choose(atlas)
+    atlas.name = "renamed"
+    assert panel.method_form.hierarchy.currentText() == "renamed"
+    panel.viewer.layers.remove(atlas)
+    assert panel.method_form.hierarchy.layer is None
+    panel.viewer.layers.remove(panel.scan.layer)
+    assert offered(panel) == ["built from the scan"]
+    panel.viewer.add_image(np.ones((2, 3, 4)))
+    assert offered(panel) == ["built from the scan", "elsewhere"]
+
+
+def test_an_atlas_is_scored_region_by_region(qtbot, panel):
+    shape = panel.scan.layer.data.shape
+    atlas = np.zeros(shape, int)
+    atlas[4:, :7] = 3
+    atlas[4:, 7:, :8] = 8
+    atlas[4:, 7:, 8:] = 9
+    panel.method_form.hierarchy.choose(panel.viewer.add_labels(atlas))
+    overlay = run(qtbot, panel)
+    hierarchy = cv.Hierarchy.from_levels([atlas], background=0)
+    volume = cv.Volume(panel.scan.layer.data)
+    expected = cv.sensitivity(panel._model, volume, hierarchy, 1)
+    np.testing.assert_allclose(overlay.data, expected.data, atol=1e-6)
+    assert (overlay.data[atlas == 0] == 0).all()
+    assert expected.provenance["levels"] == overlay.metadata["attribution"]["levels"] == [3]
+
+
+def test_a_layers_hierarchy_is_used_with_all_its_levels_and_not_taken_for_the_scans(qtbot, panel):
+    hierarchy = cv.build_hierarchy(cv.Volume(panel.scan.layer.data))
+    layer = panel.viewer.add_labels(hierarchy.cut(3), metadata={"hierarchy": hierarchy})
+    panel.method_form.hierarchy.choose(layer)
+    overlay = run(qtbot, panel)
+    assert kept(panel).hierarchy is hierarchy
+    assert overlay.metadata["region scores"] is kept(panel)
+    finest = panel.method_form.regions.value()
+    assert overlay.metadata["attribution"]["levels"][0] == min(finest, hierarchy.n_leaves)
+    panel.method_form.hierarchy.setCurrentIndex(0)
+    run(qtbot, panel)
+    own = kept(panel).hierarchy
+    assert own is not hierarchy
+    run(qtbot, panel)
+    assert kept(panel).hierarchy is own
+
+
+def test_both_panels_share_a_hierarchy_and_its_drops(qtbot, panel):
+    from napari_cnnvis._napari.supervoxel_panel import SupervoxelPanel
+
+    regions = SupervoxelPanel(panel.viewer)
+    qtbot.addWidget(regions)
+    regions.build()
+    qtbot.waitUntil(lambda: not regions.jobs.busy, timeout=60_000)
+    labels = panel.viewer.layers[-1]
+    panel.method_form.hierarchy.choose(labels)
+    run(qtbot, panel)
+    assert kept(panel).hierarchy is regions.hierarchy
+    regions.slider.box.setValue(panel.method_form.regions.value())
+    drops = kept(panel).values(1)[labels.features["index"] - 1]
+    np.testing.assert_array_equal(labels.features["drop"], drops)
+    assert np.isfinite(drops).all()
+    panel.method_form.choose_class(0)
+    drops = kept(panel).values(0)[labels.features["index"] - 1]
+    np.testing.assert_array_equal(labels.features["drop"], drops)

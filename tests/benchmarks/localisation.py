@@ -15,6 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from skimage.segmentation import slic
 
 import napari_cnnvis as cv
 from napari_cnnvis.explain.options import JOINS
@@ -35,9 +36,16 @@ def maps_of(model, volume, controls, args):
             yield f"Grad-CAM {name}, {alignment}", maps[name].data
     if model.layers(volume.shape).cam_head is not None:
         yield "CAM", cv.cam(model, volume, "atrophy").data
-    if args.regions:
-        hierarchy = cv.build_hierarchy(volume)
-        counts = [n for n in (400, 200, 100, 50, 25, 12) if n <= args.regions]
+    counts = [n for n in (400, 200, 100, 50, 25, 12) if n <= args.regions]
+    for kind, cut in (("SLIC levels", slic_level), ("cubes", cubes_level)):
+        if kind.split()[0].lower() in args.peers:
+            maps = []
+            for n in counts:
+                level = cv.Hierarchy.from_levels([cut(volume, n)], background=0)
+                maps.append(cv.sensitivity(model, volume, level, "atrophy", "blur").data)
+            yield f"sensitivity of {kind}, drop, blur, mean", np.mean(maps, axis=0)
+    if args.boundary:
+        hierarchy = cv.build_hierarchy(volume, args.boundary)
         given = [controls if name == "controls" else name for name in args.baselines]
         result = cv.sensitivity(model, volume, hierarchy, "atrophy", given, levels=counts)
         for name in result.regions.baselines:
@@ -52,11 +60,35 @@ def maps_of(model, volume, controls, args):
         yield f"Box occlusion, 7 voxels, stride {args.box_stride}, blur", result.data
 
 
+def slic_level(volume, n):
+    """About n SLIC supervoxels of the brain; it gives fewer than it is asked for."""
+    data, ask = volume.data / volume.data.max(), n
+    for _ in range(4):
+        labels = slic(
+            data, round(ask), 0.05, channel_axis=None, mask=data > 0, enforce_connectivity=True
+        )
+        ask *= n / len(np.unique(labels[labels > 0]))
+    return labels
+
+
+def cubes_level(volume, n):
+    """About n cubes (less at the edge) that fill the brain."""
+    brain = volume.data > 0
+    side = (brain.sum() / n) ** (1 / 3)
+    cell = [(np.arange(length) / side).astype(int) for length in brain.shape]
+    index = np.ravel_multi_index(np.ix_(*cell), [c.max() + 1 for c in cell])
+    return np.where(brain, index + 1, 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=["voxvgg", "voxresnetgap"], default="voxvgg")
     parser.add_argument("--patients", type=int, default=6)
-    parser.add_argument("--regions", type=int, default=400, help="finest level; 0: no sensitivity")
+    parser.add_argument("--regions", type=int, default=400, help="on the finest level")
+    parser.add_argument(
+        "--boundary", default="gradient", help="of the supervoxels; '': no UCM sensitivity"
+    )
+    parser.add_argument("--peers", nargs="*", default=[], help="slic, cubes: instead of the UCM")
     parser.add_argument(
         "--baselines", nargs="*", default=["blur", "border", "noise", "controls", "0"]
     )

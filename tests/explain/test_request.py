@@ -7,6 +7,8 @@ from napari_cnnvis.explain.box_occlusion import BoxScores, box_sensitivity
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.ucm.build import build_hierarchy
+from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.volume import Volume
 
 
@@ -67,3 +69,33 @@ def test_progress_and_cancel_reach_the_run(conv_model, brain, hierarchy, method)
     assert not whole.partial
     cancel.set()
     assert explain(conv_model, brain, request, hierarchy, cancel=cancel).partial
+
+
+def levels_of(found):
+    return found.provenance["levels"]
+
+
+def test_a_hierarchy_of_few_levels_is_used_as_it_is(conv_model, brain, cubes):
+    for hierarchy in (cubes(brain, 4, 8), cubes(brain, 8)):
+        levels = [len(np.unique(level)) for level in hierarchy.levels]
+        found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, finest=3), hierarchy)
+        assert levels_of(found) == levels
+
+
+def test_a_tree_is_cut_from_the_finest_level_that_is_asked_for(conv_model, brain):
+    hierarchy = build_hierarchy(brain)
+    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, finest=20), hierarchy)
+    assert levels_of(found)[0] == 20
+    assert levels_of(found)[-1] == 12
+
+
+def test_a_tree_is_not_cut_coarser_than_it_goes(conv_model, brain):
+    whole = build_hierarchy(brain)
+    tops = whole.cut_nodes(15)  # fifteen trees instead of one
+    parents = whole.parents.copy()
+    parents[tops] = tops
+    kept = whole.n_leaves + whole.n_leaves - 15
+    forest = Hierarchy(whole.leaves, parents[:kept], whole.altitudes[:kept], whole.levels[:0])
+    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, finest=30), forest)
+    assert levels_of(found)[0] == 30
+    assert levels_of(found)[-1] == 15

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.sample_data import sample_path
-from napari_cnnvis.ucm.build import adjacent, build_hierarchy, default_counts
+from napari_cnnvis.ucm.build import build_hierarchy, default_counts
+from napari_cnnvis.ucm.criterion import MergeCriterion
+from napari_cnnvis.ucm.options import BOUNDARIES
 from napari_cnnvis.volume import Volume, read_volume
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -40,8 +42,10 @@ def built():
     return build_hierarchy(volume), head, ventricle
 
 
-def test_a_region_of_some_cut_is_the_ventricle(built):
-    hierarchy, _, ventricle = built
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_region_of_some_cut_is_the_ventricle(boundary):
+    volume, _, ventricle = phantom()
+    hierarchy = build_hierarchy(volume, boundary)
     best = max(
         dice(cut == label, ventricle)
         for n in (2, 5, 10, 20)
@@ -103,7 +107,7 @@ def test_regions_are_connected_at_every_cut():
     for n in range(1, hierarchy.n_leaves + 1):
         cut = hierarchy.cut(n)
         for label, box in enumerate(ndimage.find_objects(cut), start=1):
-            _, pieces = ndimage.label(cut[box] == label, np.ones((3, 3, 3)))
+            _, pieces = ndimage.label(cut[box] == label)
             assert pieces == 1
 
 
@@ -111,7 +115,7 @@ def test_more_weight_on_position_gives_rounder_regions():
     volume = phantom()[0]
 
     def spread(weight):
-        cut = build_hierarchy(volume, position_weight=weight).cut(12)
+        cut = build_hierarchy(volume, criterion=MergeCriterion(position=weight)).cut(12)
         boxes = ndimage.find_objects(cut)
         return np.mean([np.prod([s.stop - s.start for s in box]) for box in boxes])
 
@@ -138,6 +142,11 @@ def test_cancel_stops_before_the_next_step(at):
     with pytest.raises(VolumeError, match="cancelled"):
         build_hierarchy(phantom()[0], progress=progress, cancel=cancel)
     assert steps == list(range(at + 1))
+
+
+def test_unknown_boundary_is_refused():
+    with pytest.raises(MethodError, match="choose one of gradient, gpb"):
+        build_hierarchy(phantom()[0], boundary="sobel")
 
 
 def test_constant_volume_is_refused():
@@ -174,14 +183,19 @@ AWKWARD = {
     "one bright voxel": (np.arange(729).reshape(9, 9, 9) == 364).astype(float),
     "flat cube": np.pad(np.ones((5, 5, 5)), 4),
     "noise": np.random.default_rng(0).random((10, 10, 10)),
+    "NaN": np.where(np.arange(1000).reshape(10, 10, 10) % 7, 1.5, np.nan)
+    * np.random.default_rng(0).random((10, 10, 10)),
     "negative": np.random.default_rng(0).random((10, 10, 10)) - 5,
+    "five slices": np.pad(np.random.default_rng(0).random((20, 20, 5)), ((2, 2), (2, 2), (0, 0))),
     "two voxels": np.array([[[0.0, 1.0]]]),
 }
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("name", AWKWARD)
-def test_awkward_volumes_give_a_hierarchy(name):
-    hierarchy = build_hierarchy(Volume(AWKWARD[name]))
+def test_awkward_volumes_give_a_hierarchy(name, boundary):
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    hierarchy = build_hierarchy(Volume(AWKWARD[name], affine), boundary)
     assert hierarchy.leaves.shape == AWKWARD[name].shape
     assert hierarchy.n_leaves >= 1
     assert hierarchy.cut(1).max() == 1
@@ -206,22 +220,3 @@ def test_default_counts(n_leaves, finest):
     assert counts[0] == min(finest, n_leaves)
     assert counts[-1] == min(12, finest, n_leaves)
     assert all(a > b for a, b in pairwise(counts))
-
-
-def test_adjacent_regions_share_a_face():
-    labels = np.array([[[1, 2, 0], [3, 2, 4]]])
-    assert adjacent(labels).tolist() == [[0, 1], [0, 2], [1, 2], [1, 3]]
-
-
-def test_adjacent_equals_looking_at_every_voxel():
-    labels = np.random.default_rng(0).integers(0, 9, (5, 4, 6))
-    expected = set()
-    for place in np.ndindex(labels.shape):
-        for axis in range(3):
-            beside = list(place)
-            beside[axis] += 1
-            if beside[axis] < labels.shape[axis]:
-                a, b = sorted((labels[place], labels[tuple(beside)]))
-                if 0 < a < b:
-                    expected.add((a - 1, b - 1))
-    assert {tuple(pair) for pair in adjacent(labels).tolist()} == expected

@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.ucm.build import default_counts
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
 SHAPE = (4, 3, 5)
@@ -222,3 +225,167 @@ def test_reference_levels(shared_data):
     ]
     assert len(np.unique(hierarchy.levels)) == hierarchy.n_nodes == 865
     assert same_partition(hierarchy.label_volume(hierarchy.levels[7]), labels[7])
+
+
+drawn = given(st.from_type(Hierarchy))
+
+
+def nodes_above(hierarchy, leaf):
+    chain = [leaf]
+    while hierarchy.parents[chain[-1]] != chain[-1]:
+        chain.append(hierarchy.parents[chain[-1]])
+    return chain
+
+
+@drawn
+def test_nodes_of_deep_and_wide_forests(hierarchy):
+    masks = np.array([mask_of_node(hierarchy, node) for node in range(hierarchy.n_nodes)])
+    np.testing.assert_array_equal(hierarchy.sizes, masks.sum((1, 2, 3)))
+    voxels, first, last = hierarchy.voxels()
+    for node, mask in enumerate(masks):
+        under = hierarchy.leaves[mask]
+        assert hierarchy.leaf_counts[node] == len(np.unique(under))
+        np.testing.assert_array_equal(
+            np.sort(voxels[first[node] : last[node]]), np.flatnonzero(mask)
+        )
+    assert hierarchy.sizes.dtype == hierarchy.leaf_counts.dtype == np.int64
+
+
+@drawn
+def test_cut_at_an_altitude_does_all_merges_up_to_it(hierarchy):
+    for altitude in [-1, *np.unique(hierarchy.altitudes), np.inf]:
+        expected = []
+        for leaf in range(hierarchy.n_leaves):
+            _, *inner = nodes_above(hierarchy, leaf)
+            expected.append([leaf, *(n for n in inner if hierarchy.altitudes[n] <= altitude)][-1])
+        nodes = hierarchy.cut_nodes(altitude=altitude)
+        np.testing.assert_array_equal(nodes, expected)
+        np.testing.assert_array_equal(
+            hierarchy.cut(altitude=altitude), hierarchy.label_volume(nodes)
+        )
+
+
+@drawn
+def test_cuts_at_all_altitudes_and_counts_nest(hierarchy):
+    coarsest = hierarchy.cut(altitude=np.inf).max()
+    cuts = [hierarchy.cut(altitude=a) for a in np.unique(hierarchy.altitudes)]
+    cuts += [hierarchy.cut(int(n)) for n in range(coarsest, hierarchy.n_leaves + 1, 5)]
+    cuts.sort(key=lambda cut: -cut.max())
+    for fine, coarse in pairwise(cuts):
+        assert nests(fine, coarse)
+
+
+@drawn
+def test_cut_has_the_most_regions_that_are_allowed(hierarchy):
+    children = np.bincount(hierarchy.parents, minlength=hierarchy.n_nodes)
+    tops = hierarchy.parents == np.arange(hierarchy.n_nodes)
+    binary = ((children - tops)[hierarchy.n_leaves :] == 2).all()
+    for n in range(tops.sum(), hierarchy.n_leaves + 1, 3):
+        regions = hierarchy.cut(int(n)).max()
+        assert regions == n if binary else regions <= n
+
+
+@pytest.mark.parametrize("asked", [{}, {"n_regions": 3, "altitude": 1.0}])
+def test_cut_needs_a_count_or_an_altitude(labels, asked, plain):
+    hierarchy = Hierarchy.from_levels([labels, labels // 4])
+    for cut in (hierarchy.cut, hierarchy.cut_nodes):
+        with pytest.raises(MethodError, match="either a number of regions or an altitude") as error:
+            cut(**asked)
+        plain(error.value)
+
+
+def test_cut_at_no_altitude_is_refused(labels, plain):
+    with pytest.raises(MethodError, match="not a number") as error:
+        Hierarchy.from_levels([labels]).cut(altitude=np.nan)
+    plain(error.value)
+
+
+@drawn
+def test_labels_of_a_cut_rise_with_the_node(hierarchy):
+    nodes = hierarchy.cut_nodes(altitude=0.1)
+    labels = hierarchy.label_volume(nodes)
+    assert labels.dtype == np.int32
+    for label, node in enumerate(np.unique(nodes), start=1):
+        np.testing.assert_array_equal(labels == label, mask_of_node(hierarchy, node))
+
+
+@drawn
+def test_chain_climbs_from_leaf_to_top(hierarchy):
+    for voxel in np.ndindex(hierarchy.leaves.shape):
+        chain = hierarchy.chain(voxel)
+        assert chain.dtype == np.int64
+        leaf = hierarchy.leaves[voxel] - 1
+        if leaf < 0:
+            assert len(chain) == 0
+            continue
+        assert (np.diff(chain) > 0).all()
+        assert chain[0] == leaf
+        assert hierarchy.parents[chain[-1]] == chain[-1]
+        np.testing.assert_array_equal(chain[1:], hierarchy.parents[chain[:-1]])
+
+
+@pytest.mark.parametrize("voxel", [(2, 0, 0), (0, 0, -1), (0, 0), (0, 0, 0, 0)])
+def test_chain_outside_the_volume_is_refused(labels, voxel, plain):
+    with pytest.raises(VolumeError, match=r"outside the volume; .* to 1, 1, 1") as error:
+        Hierarchy.from_levels([labels]).chain(voxel)
+    plain(error.value, voxel)
+
+
+@given(st.from_type(Hierarchy), st.integers(0, 2**16))
+def test_node_means(hierarchy, seed):
+    data = np.random.default_rng(seed).normal(size=hierarchy.leaves.shape).astype(np.float32)
+    means = hierarchy.node_means(data)
+    expected = [
+        data[mask_of_node(hierarchy, node)].mean(dtype=float) for node in range(hierarchy.n_nodes)
+    ]
+    assert means.dtype == np.float64
+    np.testing.assert_allclose(means, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_means_of_another_grid_are_refused(labels, plain):
+    with pytest.raises(VolumeError, match="they have to lie on one grid") as error:
+        Hierarchy.from_levels([labels]).node_means(np.zeros((2, 2, 3)))
+    plain(error.value, (2, 2, 3))
+
+
+@given(st.from_type(Hierarchy), st.lists(st.integers(0, 90), max_size=9))
+def test_levels_of_a_tree_fall_and_never_repeat(hierarchy, extra):
+    coarsest = int(hierarchy.cut(altitude=np.inf).max())
+    again = Hierarchy.from_tree(
+        hierarchy.leaves, hierarchy.parents, hierarchy.altitudes, [coarsest + e for e in extra]
+    )
+    assert again.levels.shape[1:] == (hierarchy.n_leaves,)
+    assert again.levels.dtype == np.int64
+    counts = [len(np.unique(level)) for level in again.levels]
+    assert all(a > b for a, b in pairwise(counts))
+    for e in extra:
+        assert (again.levels == hierarchy.cut_nodes(coarsest + e)).all(axis=1).any()
+
+
+@given(st.integers(1, 20_000), st.integers(1, 2_000), st.integers(1, 60), st.integers(1, 20))
+def test_default_counts_are_even_in_their_logarithm(n_leaves, finest, coarsest, levels):
+    counts = default_counts(n_leaves, finest, coarsest, levels)
+    finest = min(finest, n_leaves)
+    ideal = np.geomspace(finest, min(coarsest, finest), levels)
+    distance = np.abs(np.subtract.outer(counts, ideal))
+    assert (distance.min(axis=0) <= 0.5 + 1e-9).all()
+    assert (distance.min(axis=1) <= 0.5 + 1e-9).all()
+    assert all(a > b for a, b in pairwise(counts))
+
+
+@given(nested_labels(max_regions=60))
+def test_nodes_of_levels_come_fine_to_coarse(labels):
+    hierarchy = Hierarchy.from_levels(labels)
+    assert (np.diff(hierarchy.levels, axis=0) >= 0).all()
+    assert (hierarchy.parents >= np.arange(hierarchy.n_nodes)).all()
+    for number in range(len(labels)):
+        np.testing.assert_array_equal(
+            hierarchy.cut_nodes(altitude=number), hierarchy.levels[number]
+        )
+
+
+def test_levels_with_many_regions_are_read_in_no_time():
+    labels = np.arange(40**3).reshape(40, 40, 40)
+    hierarchy = Hierarchy.from_levels([labels, labels // 2, labels // 4])
+    assert hierarchy.n_nodes == 40**3 * 7 // 4
+    np.testing.assert_array_equal(hierarchy.parents[:6], 40**3 + np.array([0, 0, 1, 1, 2, 2]))

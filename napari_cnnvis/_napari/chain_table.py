@@ -1,0 +1,104 @@
+"""The regions that hold a voxel, from fine to coarse, as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from napari_cnnvis._napari.region_facts import Drops, RegionFacts
+
+__all__ = ["ChainTable", "volume_text"]
+
+_COLUMNS = {
+    "Regions": "The scan is cut into so many regions where this one first exists.",
+    "Volume": "Of the region.",
+    "Mean": "Mean intensity of the scan in the region.",
+    "Altitude": "How different its parts are: the height at which they merge; 0 for the finest.",
+    "Drop": "How far the score drops when the region is replaced by the baseline, where it was "
+    "scored: run UCM sensitivity with these supervoxels.",
+}
+
+
+class ChainTable(QTableWidget):
+    """A row for each region, each holding the next finer one."""
+
+    #: the node of the row that the user chose
+    chosen = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(0, len(_COLUMNS), parent)
+        self.nodes = np.empty(0, dtype=np.int64)
+        for column, (name, tip) in enumerate(_COLUMNS.items()):
+            item = QTableWidgetItem(name)
+            item.setToolTip(tip)
+            self.setHorizontalHeaderItem(column, item)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setMinimumSectionSize(36)
+        header.setSectionResizeMode(len(_COLUMNS) - 1, QHeaderView.ResizeMode.Stretch)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(int(1.6 * self.fontMetrics().lineSpacing()))
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setMinimumHeight(8 * self.fontMetrics().lineSpacing())
+        self.itemSelectionChanged.connect(self._on_selection)
+        self.cellClicked.connect(self._on_selection)  # on the row that is marked already, too
+
+    def show_chain(self, nodes: np.ndarray, facts: RegionFacts, drops: Drops | None) -> None:
+        """List regions, from leaf to top."""
+        self.blockSignals(True)
+        self.clearSelection()
+        self.nodes = nodes
+        self.setRowCount(len(nodes))
+        for row, node in enumerate(nodes):
+            drop = np.nan if drops is None else drops.values[node]
+            texts = (
+                f"{facts.count[node]:,}",
+                volume_text(facts.volume[node]),
+                _number(facts.mean[node]),
+                _number(facts.hierarchy.altitudes[node]),
+                f"{drop:+.2g}" if np.isfinite(drop) else "–",
+            )
+            for column, text in enumerate(texts):
+                item = QTableWidgetItem(text)
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                self.setItem(row, column, item)
+        shown = "" if drops is None else f" Shown for {drops.class_name}."
+        self.horizontalHeaderItem(4).setToolTip(_COLUMNS["Drop"] + shown)
+        self.blockSignals(False)
+
+    def mark(self, node: int | None) -> None:
+        """Select a region's row without telling anyone."""
+        rows = [] if node is None else np.flatnonzero(self.nodes == node)
+        self.blockSignals(True)
+        if len(rows):
+            self.selectRow(int(rows[0]))
+            self.scrollToItem(self.item(int(rows[0]), 0))
+        else:
+            self.clearSelection()
+        self.blockSignals(False)
+
+    def _on_selection(self) -> None:
+        rows = {index.row() for index in self.selectedIndexes()}
+        if rows:
+            self.chosen.emit(int(self.nodes[rows.pop()]))
+
+
+def volume_text(millimetres: float) -> str:
+    """ "512 mm³", "12.3 cm³"."""
+    if millimetres < 999.5:
+        return f"{_number(millimetres)} mm³"
+    return f"{_number(millimetres / 1000)} cm³"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
