@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         help="sensitivity, box: also write how far several baselines lie apart",
     )
     explain.add_argument("--join", choices=JOINS, default=_DEFAULTS.join, help="of the levels")
+    explain.add_argument(
+        "--margin",
+        type=float,
+        metavar="MM",
+        default=_DEFAULTS.margin,
+        help="sensitivity: how far regions grow before they are occluded (default: 0)",
+    )
     explain.add_argument("--size", type=int, default=_DEFAULTS.size, help="box: voxels of a side")
     explain.add_argument(
         "--stride", type=int, default=_DEFAULTS.stride, help="box: voxels between boxes"
@@ -197,6 +204,7 @@ def _explain(options: argparse.Namespace) -> int:
         quantity=options.quantity,
         finest=options.regions,
         join=options.join,
+        margin=options.margin,
         size=options.size,
         stride=options.stride,
         time_budget=options.time_limit,

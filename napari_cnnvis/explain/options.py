@@ -25,6 +25,7 @@ __all__ = [
     "baseline_names",
     "check_baselines",
     "check_choice",
+    "check_margin",
     "check_time_budget",
     "check_voxels",
 ]
@@ -108,6 +109,19 @@ def check_time_budget(value: float | None) -> float | None:
     return value
 
 
+def check_margin(value: float) -> float:
+    """`value` itself.
+
+    Raises
+    ------
+    MethodError
+        If it is not a finite number of at least 0.
+    """
+    if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+        raise MethodError(f"A margin of {value!r} is not a number of millimetres from 0 on.")
+    return value
+
+
 def check_baselines(baseline: Baseline | Sequence[Baseline]) -> tuple[Baseline, ...]:
     """One baseline or several, as a tuple; numbers as floats.
 
@@ -177,6 +191,8 @@ class ExplainRequest:
         default.
     join : {"mean", "size-aware", "strongest"}
         How sensitivity joins the levels.
+    margin : float
+        Millimetres that sensitivity's regions grow by before they are occluded.
     size, stride : int
         Voxels along a box's side, and between boxes.
     time_budget : float, optional
@@ -199,6 +215,7 @@ class ExplainRequest:
     quantity: str = "drop"
     finest: int | None = None
     join: str = "mean"
+    margin: float = 0.0
     size: int = 7
     stride: int = 2
     time_budget: float | None = None
@@ -211,6 +228,7 @@ class ExplainRequest:
         check_choice(self.join, JOINS, "a way to join levels")
         check_choice(self.precision, PRECISIONS, "a precision")
         check_baselines(self.baseline)
+        check_margin(self.margin)
         check_voxels(self.size, "box size")
         check_voxels(self.stride, "stride")
         check_time_budget(self.time_budget)

@@ -71,6 +71,7 @@ def explain(
             progress=progress,
             cancel=cancel,
             join=request.join,
+            margin=request.margin,
             time_budget=request.time_budget,
             precision=request.precision,
         )

@@ -36,18 +36,20 @@ def maps_of(model, volume, controls, args):
             yield f"Grad-CAM {name}, {alignment}", maps[name].data
     if model.layers(volume.shape).cam_head is not None:
         yield "CAM", cv.cam(model, volume, "atrophy").data
-    counts = [n for n in (400, 200, 100, 50, 25, 12) if n <= args.regions]
     for kind, cut in (("SLIC levels", slic_level), ("cubes", cubes_level)):
         if kind.split()[0].lower() in args.peers:
             maps = []
-            for n in counts:
+            for n in args.levels:
                 level = cv.Hierarchy.from_levels([cut(volume, n)], background=0)
-                maps.append(cv.sensitivity(model, volume, level, "atrophy", "blur").data)
+                result = cv.sensitivity(model, volume, level, "atrophy", margin=args.margin)
+                maps.append(result.data)
             yield f"sensitivity of {kind}, drop, blur, mean", np.mean(maps, axis=0)
     if args.boundary:
         hierarchy = cv.build_hierarchy(volume, args.boundary)
         given = [controls if name == "controls" else name for name in args.baselines]
-        result = cv.sensitivity(model, volume, hierarchy, "atrophy", given, levels=counts)
+        result = cv.sensitivity(
+            model, volume, hierarchy, "atrophy", given, levels=args.levels, margin=args.margin
+        )
         for name in result.regions.baselines:
             for join in JOINS:
                 how = {"baseline": name, "join": join}
@@ -84,7 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=["voxvgg", "voxresnetgap"], default="voxvgg")
     parser.add_argument("--patients", type=int, default=6)
-    parser.add_argument("--regions", type=int, default=400, help="on the finest level")
+    parser.add_argument("--levels", type=int, nargs="+", default=[400, 200, 100, 50, 25, 12])
+    parser.add_argument("--margin", type=float, default=0.0, help="mm that regions grow")
     parser.add_argument(
         "--boundary", default="gradient", help="of the supervoxels; '': no UCM sensitivity"
     )

@@ -52,6 +52,14 @@ def test_join_of_sensitivity(conv_model, brain, hierarchy, join):
     np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
 
 
+def test_margin_of_sensitivity(conv_model, brain, hierarchy):
+    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, margin=2.0), hierarchy)
+    expected = sensitivity(conv_model, brain, hierarchy, 0, margin=2.0, engine="full")
+    np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
+    without = sensitivity(conv_model, brain, hierarchy, 0, engine="full")
+    assert np.abs(found.data - without.data).max() > 1e-4
+
+
 @pytest.mark.parametrize("method", ["sensitivity", "box"])
 def test_precision_and_time_budget_reach_the_run(conv_model, brain, hierarchy, method):
     request = ExplainRequest(method, 0, size=3, stride=4, time_budget=1e-9, precision="half")
