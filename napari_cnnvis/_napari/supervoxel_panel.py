@@ -148,7 +148,7 @@ class SupervoxelPanel(DockedPanel):
         layout.addWidget(scroll, 1)
         layout.addWidget(_row(self.bar, self.cancel_button))
         layout.addWidget(self.status)
-        self.setMinimumWidth(380)
+        self.setMinimumWidth(395)
 
     def _connect(self) -> None:
         self._clicks = VoxelClicks(self._viewer, self._on_click)

@@ -86,7 +86,7 @@ def slic_cut(scan: Scan, compactness: float):
 
     def cut(n: int) -> np.ndarray:
         ask, best = float(n), None
-        for _ in range(4):
+        for _ in range(6):
             labels = slic(
                 scan.scaled,
                 n_segments=round(ask),
@@ -98,7 +98,7 @@ def slic_cut(scan: Scan, compactness: float):
             got = len(np.unique(labels)) - 1
             if best is None or abs(got - n) < abs(best[0] - n):
                 best = got, labels
-            if abs(got - n) <= 0.02 * n:
+            if abs(got - n) <= 2:
                 break
             ask *= n / got
         return best[1]
