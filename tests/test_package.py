@@ -83,7 +83,7 @@ def test_imports_point_one_way():
         (
             "sensitivity",
             "sensitivity",
-            {"baseline", "quantity", "score", "join", "time_budget", "precision"},
+            {"baseline", "margin", "quantity", "score", "join", "time_budget", "precision"},
         ),
     ],
 )
