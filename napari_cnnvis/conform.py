@@ -8,7 +8,7 @@ resampling are voxel-exact both ways.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy import ndimage
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.volume import Volume, orientation_change
+from napari_cnnvis.volume import Scan, Volume, channels_of, orientation_change
 
 __all__ = ["INTENSITY_RULES", "Conformed", "InputSpec", "conform"]
 
@@ -33,15 +33,22 @@ def _z_score(x: np.ndarray) -> np.ndarray:
     return (x - inside.mean()) / inside.std()
 
 
+def _range(x: np.ndarray) -> np.ndarray:
+    low, high = x.min(), x.max()
+    return (x - low) / (high - low) if high > low else np.zeros_like(x)
+
+
 def _percentile(x: np.ndarray) -> np.ndarray:
     low, high = np.percentile(x, (1, 99))
     return np.clip((x - low) / (high - low), 0, 1) if high > low else np.zeros_like(x)
 
 
-#: intensity rules by name: "max" divides by the maximum, "z-score" uses the mean
-#: and deviation of the non-zero voxels, "percentile" maps the 1st..99th to 0..1
+#: intensity rules by name: "max" divides by the maximum, "range" maps minimum..maximum
+#: to 0..1, "z-score" uses the mean and deviation of the non-zero voxels, "percentile"
+#: maps the 1st..99th to 0..1
 INTENSITY_RULES = {
     "max": _divide_by_max,
+    "range": _range,
     "z-score": _z_score,
     "percentile": _percentile,
     "none": lambda x: x,
@@ -55,13 +62,22 @@ class InputSpec:
     Parameters
     ----------
     shape : (int, int, int), optional
-        Voxels along the model's axes.
+        Voxels along the model's axes: scans are padded or cropped about their centre.
     spacing : (float, float, float), optional
         Millimetres between voxels along the model's axes.
     orientation : str, optional
         Where the model's axes point to, e.g. "RAS".
     intensity : str
         One of `INTENSITY_RULES`.
+    channels : int
+        Input channels: scans of one subject on one grid, each with its own intensities.
+    window : (int, int, int), optional
+        For networks trained on patches: the network is run on windows of this many
+        voxels all over the scan, and its outputs are averaged. Goes without `shape`.
+    overlap : float
+        Share of a window that the next one covers as well, from 0 to below 1.
+    resize : bool
+        Stretch or shrink the whole scan to `shape` instead of padding or cropping it.
 
     Raises
     ------
@@ -73,9 +89,13 @@ class InputSpec:
     spacing: tuple[float, float, float] | None = None
     orientation: str | None = None
     intensity: str = "max"
+    channels: int = 1
+    window: tuple[int, int, int] | None = None
+    overlap: float = 0.5
+    resize: bool = False
 
     def __post_init__(self) -> None:
-        for what, kind in (("shape", int), ("spacing", float)):
+        for what, kind in (("shape", int), ("spacing", float), ("window", int)):
             value = getattr(self, what)
             if value is None:
                 continue
@@ -92,6 +112,22 @@ class InputSpec:
                 f"'{self.intensity}' is not an intensity rule; use one of "
                 f"{', '.join(INTENSITY_RULES)}."
             )
+        if not isinstance(self.channels, int) or self.channels < 1:
+            raise VolumeError(f"{self.channels!r} input channels are not possible; give 1 or more.")
+        if not isinstance(self.overlap, int | float) or not 0 <= self.overlap < 1:
+            raise VolumeError(
+                f"An overlap of {self.overlap!r} is not possible; give a share from 0 to below 1."
+            )
+        if self.window is not None and self.shape is not None:
+            raise VolumeError(
+                "Give the model's input either a shape (one pass over the cropped or padded scan) "
+                "or a window (passes all over the scan), not both."
+            )
+
+    @property
+    def net_shape(self) -> tuple[int, int, int] | None:
+        """Voxels that the network itself sees at once, or None for a whole scan of any size."""
+        return self.window or self.shape
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, as a checkpoint's header stores them."""
@@ -105,7 +141,9 @@ class Conformed:
     Attributes
     ----------
     data : array, float32, shape of the model's input
-        After the intensity rule.
+        After the intensity rule; the first channel.
+    more_channels : tuple of array
+        The other channels, if the model has several.
     affine : array, shape (4, 4)
         Voxels of the model's grid to RAS millimetres.
     notes : tuple of str
@@ -115,11 +153,17 @@ class Conformed:
     data: np.ndarray
     affine: np.ndarray
     notes: tuple[str, ...]
+    more_channels: tuple[np.ndarray, ...]
     _source_shape: tuple[int, int, int]
     _flips: np.ndarray
     _unflips: np.ndarray
     _oriented_shape: tuple[int, int, int]
     _sampled_shape: tuple[int, int, int]
+
+    @property
+    def channels(self) -> np.ndarray:
+        """All channels, float32, shape (n_channels, i, j, k)."""
+        return np.stack([self.data, *self.more_channels])
 
     @property
     def spacing(self) -> np.ndarray:
@@ -139,21 +183,44 @@ class Conformed:
         return np.ascontiguousarray(apply_orientation(result, self._unflips))
 
 
-def conform(volume: Volume, spec: InputSpec) -> Conformed:
-    """Bring a volume onto the grid that `spec` describes.
+def conform(volume: Scan, spec: InputSpec) -> Conformed:
+    """Bring a scan onto the grid that `spec` describes.
 
     Parameters
     ----------
-    volume : Volume
+    volume : Volume, or a sequence with one for each channel
     spec : InputSpec
 
     Returns
     -------
     Conformed
+
+    Raises
+    ------
+    VolumeError
+        If there are not as many volumes as channels, or they lie on different grids.
     """
+    first, *others = channels_of(volume)
+    if len(others) + 1 != spec.channels:
+        raise VolumeError(
+            f"The model takes {spec.channels} input channel(s), but {len(others) + 1} volume(s) "
+            "were given; give one for each channel."
+        )
+    for other in others:
+        if not other.same_grid(first):
+            raise VolumeError(
+                f"'{other.name}' is not on the grid of '{first.name}' (its shape or affine "
+                "differ); register and resample it first."
+            )
+    conformed = _conform(first, spec)
+    more = tuple(_conform(other, spec).data for other in others)
+    return replace(conformed, more_channels=more)
+
+
+def _conform(volume: Volume, spec: InputSpec) -> Conformed:
     notes = []
     affine = volume.affine
-    flips = orientation_change(affine, volume.orientation)
+    flips = orientation_change(affine, volume.stored_orientation or volume.orientation)
     if spec.orientation is not None:
         if volume.orientation_known:
             flips = orientation_change(affine, spec.orientation)
@@ -168,15 +235,20 @@ def conform(volume: Volume, spec: InputSpec) -> Conformed:
 
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     sampled_shape = oriented_shape
-    if spec.spacing is not None and not np.allclose(spacing, spec.spacing, rtol=1e-3):
+    if spec.resize and spec.shape is not None:
+        sampled_shape = spec.shape
+    elif spec.spacing is not None and not np.allclose(spacing, spec.spacing, rtol=1e-3):
         sampled_shape = tuple(
             max(1, round(n * s / t))
             for n, s, t in zip(oriented_shape, spacing, spec.spacing, strict=True)
         )
+    if sampled_shape != oriented_shape:
         step = np.array(oriented_shape) / np.array(sampled_shape)
         data = _resample(data, sampled_shape, order=1)
         affine = affine @ _scaled_grid(step)
     shape = spec.shape or sampled_shape
+    if spec.window is not None:
+        shape = tuple(max(n, w) for n, w in zip(sampled_shape, spec.window, strict=True))
     start = [_centred_start(n, m) for n, m in zip(sampled_shape, shape, strict=True)]
     lost = _lost_content(data, shape)
     data = _crop_or_pad(data, shape)
@@ -191,6 +263,7 @@ def conform(volume: Volume, spec: InputSpec) -> Conformed:
         data=np.ascontiguousarray(INTENSITY_RULES[spec.intensity](data), dtype=np.float32),
         affine=affine @ shift,
         notes=tuple(notes),
+        more_channels=(),
         _source_shape=volume.shape,
         _flips=flips,
         _unflips=_inverse_orientation(flips),

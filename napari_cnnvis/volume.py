@@ -11,7 +11,7 @@ import gzip
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,10 @@ from nibabel.orientations import (
 from napari_cnnvis.errors import VolumeError
 
 __all__ = [
+    "Scan",
     "Volume",
     "atomic_path",
+    "channels_of",
     "check_writable",
     "load_image",
     "read_volume",
@@ -63,6 +65,9 @@ class Volume:
         holds the spacing at most.
     notes : tuple of str
         What was mended or is doubtful, in plain words.
+    stored_orientation : str, optional
+        How the axes lay in the file, if `data` was reoriented for display since; a model
+        that takes volumes as they are stored is given these axes.
 
     Raises
     ------
@@ -76,6 +81,7 @@ class Volume:
     header: Any = None
     orientation_known: bool = True
     notes: tuple[str, ...] = ()
+    stored_orientation: str | None = None
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
@@ -122,6 +128,10 @@ class Volume:
         """Where i, j and k point to, as letters such as "RAS" or "LPI"."""
         return "".join(ornt2axcodes(io_orientation(self.affine)))
 
+    def same_grid(self, other: Volume) -> bool:
+        """Whether both have the same shape and, to a micrometre, the same affine."""
+        return self.shape == other.shape and np.allclose(self.affine, other.affine, atol=1e-3)
+
     def reoriented(self, orientation: str) -> Volume:
         """The same volume with its axes flipped and permuted to `orientation`, e.g. "SAR".
 
@@ -133,6 +143,24 @@ class Volume:
             data=np.ascontiguousarray(apply_orientation(self.data, transform)),
             affine=self.affine @ inv_ornt_aff(transform, self.shape),
         )
+
+
+#: one volume, or one for each input channel of a network
+Scan = Volume | Sequence[Volume]
+
+
+def channels_of(scan: Scan) -> tuple[Volume, ...]:
+    """The volumes of a scan, one for each channel; the first is what maps lie on.
+
+    Raises
+    ------
+    VolumeError
+        If there is none.
+    """
+    volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
+    if not volumes:
+        raise VolumeError("No volume was given; give one for each input channel of the model.")
+    return volumes
 
 
 def orientation_change(affine: np.ndarray, orientation: str) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,71 @@ from torch import nn
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CheckpointError, VolumeError
-from napari_cnnvis.models.architectures import (
-    ARCHITECTURES,
-    build,
-    from_lasagne,
-    load_weights,
-    recognise,
-)
-from napari_cnnvis.models.files import CheckpointFile, read_file, write_safetensors
+from napari_cnnvis.models.architectures import ARCHITECTURES, build, recognise
+from napari_cnnvis.models.factories import parse_architecture
+from napari_cnnvis.models.files import CheckpointFile, check_header, read_file, write_safetensors
+from napari_cnnvis.models.lasagne import from_lasagne
+from napari_cnnvis.models.layers import input_channels
+from napari_cnnvis.models.lookalikes import looks_like
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.models.weights import load_weights
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model", "sidecar_of"]
+
+
+@dataclass(frozen=True)
+class OpenedCheckpoint:
+    """A checkpoint with its network: everything but the class names and the input is settled.
+
+    Attributes
+    ----------
+    file : CheckpointFile
+        With the header completed by the sidecar.
+    name : str
+        Of the network.
+    module : nn.Module
+        With the file's weights.
+    arch : str
+        What was given or stored for the network, "" if it was recognised or in the file.
+    notes : tuple of str
+    """
+
+    file: CheckpointFile
+    name: str
+    module: nn.Module
+    arch: str
+    notes: tuple[str, ...]
+
+    def input_spec(self) -> InputSpec:
+        """What the header, or the network itself, says of its input.
+
+        Raises
+        ------
+        CheckpointError
+            If the header describes it wrongly.
+        """
+        return _input_spec(self.file.header, self.module, self.file.path)
+
+    def model(
+        self,
+        device: str = "auto",
+        class_names: Sequence[str] | None = None,
+        input_spec: InputSpec | None = None,
+        output: str | None = None,
+    ) -> Model:
+        """The model, with what is given here instead of what the header says."""
+        header = self.file.header
+        return Model(
+            self.module,
+            class_names or header.get("class_names"),
+            input_spec or self.input_spec(),
+            device,
+            architecture=self.name,
+            training=header.get("training"),
+            notes=self.notes,
+            output=output or header.get("output"),
+            arch=self.arch,
+        )
 
 
 def load_model(
@@ -31,19 +87,30 @@ def load_model(
     class_names: Sequence[str] | None = None,
     input_spec: InputSpec | None = None,
     trust: bool = False,
+    output: str | None = None,
 ) -> Model:
-    """Load a checkpoint; the architecture is recognised from the file.
+    """Load a checkpoint; the architecture is recognised from the file where that is possible.
+
+    A file ``net.json`` beside ``net.pt`` completes what the checkpoint does not say:
+    the parts of the project's own header, such as ``{"class_names": ["NC", "AD"],
+    "architecture": "monai.networks.nets:resnet18(...)"}``.
 
     Parameters
     ----------
     path : path-like
-        The project's ``.safetensors``, a PyTorch state dict (``.pt``, ``.pth``,
+        The project's ``.safetensors``; a PyTorch state dict (``.pt``, ``.pth``,
         ``.ckpt``; Lightning and ``state_dict`` wrappers, ``module.`` and ``model.``
-        prefixes are undone), or the reference's Lasagne ``.npz``.
+        prefixes are undone); a TorchScript program; a ``torch.export`` program
+        (``.pt2``); a MONAI bundle (folder or zip); a ClinicaDL MAPS folder; or the
+        reference's Lasagne ``.npz``.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
     arch : nn.Module or str, optional
-        The network that the weights belong to, or the name of a built-in one.
+        The network that the weights belong to: a module; the name of a built-in one;
+        ``"module:callable(arguments)"`` such as
+        ``"monai.networks.nets:resnet18(spatial_dims=3, n_input_channels=1, num_classes=2)"``;
+        or ``"my_nets.py:make_net(width=16)"``, which takes ``trust=True``. Arguments
+        are plain values.
     class_names : sequence of str, optional
         Instead of those in the file.
     input_spec : InputSpec, optional
@@ -51,7 +118,10 @@ def load_model(
         stored, divided by its maximum, padded or cropped about its centre only if
         the network needs a fixed size.
     trust : bool
-        Load a file that runs Python code on loading.
+        Allow Python code from files to run: whole pickled networks, ``.py`` files,
+        and networks that a file names from packages other than MONAI and torchvision.
+    output : {"softmax", "sigmoid", "regression"}, optional
+        What the outputs mean; see `Model`.
 
     Returns
     -------
@@ -61,57 +131,151 @@ def load_model(
     ------
     CheckpointError
         If the file cannot be read, or belongs to another network.
+    MethodError
+        If the network is no classifier or regression, or class names do not fit.
     ComputeError
-        If the device does not exist.
+        If the device does not exist or the network cannot run.
     """
-    path = Path(path)
-    file = read_file(path, trust)
-    name, module = _module(file, arch)
-    header = file.header
-    if input_spec is None:
-        input_spec = _input_spec(header, module, path)
-    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv3d)), 1)
-    if channels != 1:
-        raise CheckpointError(
-            f"{path} is a {name} for {channels} input channels; only nets for one channel can be "
-            "used so far."
+    opened = open_checkpoint(path, arch, trust)
+    return opened.model(device, class_names, input_spec, output)
+
+
+def open_checkpoint(
+    path: str | os.PathLike, arch: nn.Module | str | None = None, trust: bool = False
+) -> OpenedCheckpoint:
+    """Read a checkpoint and put its weights into its network; see `load_model`."""
+    file = with_sidecar(read_file(Path(path), trust))
+    if not file.state:
+        return open_whole(file)
+    return with_weights(file, *find_network(file, arch, trust))
+
+
+def open_whole(file: CheckpointFile) -> OpenedCheckpoint:
+    """A file that holds the network itself, or arrays that say what it is."""
+    if file.module is not None:
+        return OpenedCheckpoint(file, type(file.module).__name__, file.module, "", file.notes)
+    name, module = from_lasagne(file.arrays, file.path)
+    return OpenedCheckpoint(file, name, module, "", file.notes)
+
+
+def with_weights(file: CheckpointFile, name: str, module: nn.Module, arch: str) -> OpenedCheckpoint:
+    """A network with a file's weights put into it.
+
+    Raises
+    ------
+    CheckpointError
+        If they do not fit.
+    """
+    notes = load_weights(module, file.state, name, file.path)
+    return OpenedCheckpoint(file, name, module, arch, (*file.notes, *notes))
+
+
+def find_network(
+    file: CheckpointFile, arch: nn.Module | str | None, trust: bool
+) -> tuple[str, nn.Module, str]:
+    """The network of a file's weights, before they are loaded: its name, itself, and its text.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not known, or cannot be built.
+    """
+    if isinstance(arch, nn.Module):
+        return type(arch).__name__, arch, ""
+    by_user = isinstance(arch, str) and bool(arch.strip())
+    architecture = arch if by_user else file.header.get("architecture")
+    if isinstance(architecture, dict):
+        if architecture.get("name") not in ARCHITECTURES:
+            architecture = None
+        else:
+            arguments = architecture.get("arguments")
+            if arguments is not None and not isinstance(arguments, dict):
+                raise CheckpointError(
+                    f"The header of {file.path} is damaged; save the checkpoint again."
+                )
+            return architecture["name"], build(architecture["name"], arguments), ""
+    if architecture:
+        factory = parse_architecture(architecture)
+        if by_user and factory.name in ARCHITECTURES and not factory.place and not factory.keywords:
+            known = recognise(file.state)  # its arguments can be read from the weights
+            arguments = known[1] if known and known[0] == factory.name else {}
+            return factory.name, build(factory.name, arguments), ""
+        return factory.name, factory.build(trust, by_user), str(factory)
+    known = recognise(file.state)
+    if known is None:
+        raise _unknown_network(file)
+    return known[0], build(*known), ""
+
+
+class UnknownNetwork(CheckpointError):
+    """Nothing says which network a file's weights belong to.
+
+    Attributes
+    ----------
+    suggestion : str
+        The architecture that they seem to have, or "".
+    """
+
+    def __init__(self, text: str, suggestion: str = "") -> None:
+        super().__init__(text)
+        self.suggestion = suggestion
+
+
+def _unknown_network(file: CheckpointFile) -> UnknownNetwork:
+    similar = looks_like(file.state)
+    if similar:
+        return UnknownNetwork(
+            f"{file.path} has the weights of {similar}, it seems, but does not say so. Give that as "
+            "the architecture: load_model(path, arch='...'), --arch, or the panel's field "
+            "'Architecture', where it stands already.",
+            similar,
         )
-    return Model(
-        module,
-        class_names or header.get("class_names"),
-        input_spec,
-        device,
-        architecture=name,
-        training=header.get("training"),
-        notes=file.notes,
+    some = ", ".join(list(file.state)[:3])
+    text = (
+        f"{file.path} belongs to another network: none of {', '.join(ARCHITECTURES)} has weights "
+        f"called {some}, ... Name the network: arch='module:callable(arguments)', such as "
+        "'monai.networks.nets:resnet18(spatial_dims=3, n_input_channels=1, num_classes=2)' or "
+        "'my_nets.py:MyNet()'."
+    )
+    if file.pickled:
+        text += f" Or, if you trust where it comes from, load the pickled {file.pickled} with trust=True."
+    return UnknownNetwork(text)
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the JSON that completes a checkpoint lies: beside it, with its name."""
+    return path.with_suffix(".json")
+
+
+def with_sidecar(file: CheckpointFile) -> CheckpointFile:
+    """The file with its header completed by its sidecar, if there is one."""
+    sidecar = sidecar_of(file.path)
+    if file.path.is_dir() or not sidecar.is_file():
+        return file
+    try:
+        header = check_header(json.loads(sidecar.read_text()), sidecar)
+    except (OSError, ValueError, RecursionError) as exc:
+        raise CheckpointError(
+            f"{sidecar}, which goes with {file.path.name}, is not readable JSON ({exc}); mend or "
+            "remove it."
+        ) from exc
+    return replace(
+        file,
+        header={**header, **file.header},
+        notes=(*file.notes, f"completed by {sidecar.name}"),
     )
 
 
-def _module(file: CheckpointFile, arch: nn.Module | str | None) -> tuple[str, nn.Module]:
-    if file.module is not None:
-        return type(file.module).__name__, file.module
-    if file.arrays:
-        return from_lasagne(file.arrays, file.path)
-    if isinstance(arch, nn.Module):
-        load_weights(arch, file.state, type(arch).__name__, file.path)
-        return type(arch).__name__, arch
-    architecture = file.header.get("architecture")
-    if isinstance(arch, str):
-        module = build(arch)
-        load_weights(module, file.state, arch, file.path)
-        return arch, module
-    if isinstance(architecture, dict) and architecture.get("name") in ARCHITECTURES:
-        module = build(architecture["name"], architecture.get("arguments"))
-        load_weights(module, file.state, architecture["name"], file.path)
-        return architecture["name"], module
-    return recognise(file.state, file.path)
-
-
 def _input_spec(header: dict[str, Any], module: nn.Module, path: Path) -> InputSpec:
-    stored = header.get("input")
-    if not stored:
-        return InputSpec(shape=getattr(module, "required_shape", None))
+    stored = dict(header.get("input") or {})
+    known = {f.name for f in fields(InputSpec)}
+    if "shape" not in stored and not stored.get("window"):
+        stored["shape"] = getattr(module, "required_shape", None)
+    if "channels" not in stored:
+        stored["channels"] = input_channels(module)
     try:
+        if set(stored) - known:
+            raise TypeError
         return InputSpec(**stored)
     except VolumeError as exc:
         raise CheckpointError(f"The header of {path} describes its input wrongly: {exc}") from exc
@@ -122,17 +286,21 @@ def _input_spec(header: dict[str, Any], module: nn.Module, path: Path) -> InputS
 
 
 def save_model(
-    module: nn.Module,
+    module: nn.Module | Model,
     path: str | os.PathLike,
-    class_names: Sequence[str],
-    input_spec: InputSpec,
+    class_names: Sequence[str] | None = None,
+    input_spec: InputSpec | None = None,
     training: dict[str, Any] | None = None,
+    arch: str | None = None,
+    output: str | None = None,
 ) -> Path:
-    """Write a built-in network as the project's own safetensors file.
+    """Write a network as the project's own safetensors file, which says all that is needed to load it.
 
     Parameters
     ----------
-    module : VoxVGG, VoxResNet or VoxResNetGAP
+    module : Model or nn.Module
+        A `Model` brings everything with it. Of a module the built-in networks say
+        what they are; for others give `arch`.
     path : path-like
         Ends in ``.safetensors``; written beside it and moved into place.
     class_names : sequence of str
@@ -141,39 +309,62 @@ def save_model(
         What the network was trained on.
     training : dict, optional
         The training record, of plain values.
+    arch : str, optional
+        ``"module:callable(arguments)"``, as for `load_model`.
+    output : {"softmax", "sigmoid", "regression"}, optional
 
     Raises
     ------
     CheckpointError
-        If the module is not a built-in network, the number of class names is another
+        If nothing says what the network is, the number of class names is another
         one, or the path ends otherwise.
     VolumeError
         If the folder does not exist or cannot be written to.
     """
     path = Path(path)
+    if isinstance(module, Model):
+        model = module
+        class_names = class_names or model.class_names
+        input_spec, training = input_spec or model.input_spec, training or model.training
+        arch, output, module = arch or model.arch, output or model.outputs.kind, model.module
     name = type(module).__name__
-    if name not in ARCHITECTURES:
-        raise CheckpointError(f"Only {', '.join(ARCHITECTURES)} can be saved, not {name}.")
     if path.suffix != ".safetensors":
         raise CheckpointError(f"Call the file {path.stem}.safetensors, not {path.name}.")
-    n_classes = module.get_submodule("prob").out_features
-    if len(class_names) != n_classes:
+    if name in ARCHITECTURES and not arch:
+        architecture: Any = {"name": name, "arguments": _arguments(module)}
+        n_classes = _arguments(module)["n_classes"]
+        if class_names is None or len(class_names) != n_classes:
+            raise CheckpointError(
+                f"{len(class_names or ())} class names were given for {n_classes} outputs of {name}; "
+                "give one name for each."
+            )
+    elif arch:
+        architecture = str(parse_architecture(arch))
+    else:
         raise CheckpointError(
-            f"{len(class_names)} class names were given for {n_classes} outputs of {name}; give one "
-            "name for each."
+            f"{name} is not one of {', '.join(ARCHITECTURES)}; say how it is made: "
+            "arch='module:callable(arguments)'."
         )
     header = {
         "version": 1,
-        "architecture": {
-            "name": name,
-            "arguments": {
-                "in_channels": module.get_submodule("conv1a").in_channels,
-                "n_classes": n_classes,
-            },
-        },
-        "class_names": list(class_names),
-        "input": input_spec.to_dict(),
+        "architecture": architecture,
+        "input": (input_spec or InputSpec()).to_dict(),
         "training": training or {},
     }
+    if class_names:
+        header["class_names"] = list(class_names)
+    if output:
+        header["output"] = output
     write_safetensors(path, module.state_dict(), header)
     return path
+
+
+def _arguments(module: nn.Module) -> dict[str, Any]:
+    """The arguments of a built-in network, read from its layers."""
+    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv3d)]
+    linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
+    arguments = {"in_channels": convolutions[0].in_channels, "n_classes": linear[-1].out_features}
+    shape = getattr(module, "required_shape", None)
+    if shape != getattr(type(module), "required_shape", None):
+        arguments["shape"] = list(shape)
+    return arguments

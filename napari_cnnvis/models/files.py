@@ -1,4 +1,4 @@
-"""Checkpoint files: what is in a safetensors, PyTorch or Lasagne ``.npz`` file.
+"""Checkpoint files: what is in a file or folder of any of the kinds that are known.
 
 Reading runs no code from the file unless the caller trusts it.
 """
@@ -6,11 +6,7 @@ Reading runs no code from the file unless the caller trusts it.
 from __future__ import annotations
 
 import json
-import pickle
-import pickletools
-import warnings
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,21 +18,44 @@ from safetensors.torch import save_file
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
+from napari_cnnvis.models.lasagne import read_lasagne
+from napari_cnnvis.models.pickles import StandIn, load_pickle, modules_state
 from napari_cnnvis.volume import atomic_path
 
-__all__ = ["CheckpointFile", "read_file", "write_safetensors"]
+__all__ = [
+    "HEADER_PARTS",
+    "CheckpointFile",
+    "check_header",
+    "read_file",
+    "read_pytorch",
+    "write_safetensors",
+]
 
 #: key of the JSON header in a safetensors file's metadata
 HEADER_KEY = "napari-cnnvis"
+#: what a header may hold, and of which type it has to be
+HEADER_PARTS = {
+    "version": int,
+    "architecture": (dict, str),
+    "class_names": list,
+    "input": dict,
+    "output": str,
+    "training": dict,
+}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+#: a zip file whose content is so much larger than itself, and larger than this, is refused
+_LARGEST_RATIO, _LARGE = 200, 500_000_000
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
     """What a file holds: named tensors, or Lasagne's unnamed arrays, or a whole module.
 
-    ``header`` is the project's own (empty for other files); ``notes`` say what was undone.
+    ``kind`` says what it is; ``header`` is the project's own, or what could be taken
+    from a file of another kind (empty where nothing is known); ``notes`` say what was
+    undone; ``pickled`` is the class of a whole pickled network of which only the
+    weights were read.
     """
 
     path: Path
@@ -45,34 +64,97 @@ class CheckpointFile:
     module: nn.Module | None = None
     header: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    kind: str = ""
+    pickled: str = ""
 
 
 def read_file(path: Path, trust: bool = False) -> CheckpointFile:
-    """Read a checkpoint file by its content's kind.
+    """Read a checkpoint by its content's kind.
 
     Parameters
     ----------
     path : Path
-        ``.safetensors``, ``.npz``, or a PyTorch file (``.pt``, ``.pth``, ``.ckpt``, ...).
+        ``.safetensors``, ``.npz``, ``.pt2``, TorchScript, a PyTorch file (``.pt``,
+        ``.pth``, ``.ckpt``, ...), or a folder or zip of a MONAI bundle, or a ClinicaDL
+        MAPS folder.
     trust : bool
         Allow a PyTorch file to run the Python code in it.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, of another kind, or would run code.
+        If it is missing, damaged, of another kind, or would run code.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; choose the checkpoint file in it.")
+    from napari_cnnvis.models.clinicadl import is_maps, read_maps
+    from napari_cnnvis.models.monai_bundle import is_bundle, read_bundle
+
     if not path.exists():
         raise CheckpointError(f"There is no file {path}; check its name and folder.")
+    if path.is_dir():
+        if is_bundle(path):
+            return read_bundle(path, trust)
+        if is_maps(path):
+            return read_maps(path, trust=trust)
+        raise CheckpointError(
+            f"{path} is a folder, but neither a MONAI bundle (configs and models) nor a ClinicaDL "
+            "MAPS (maps.json); choose the checkpoint file in it."
+        )
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    members = _members(path)
     if path.suffix == ".npz":
-        return _read_lasagne(path)
-    return _read_pytorch(path, trust)
+        return CheckpointFile(path, arrays=read_lasagne(path), kind="Lasagne arrays")
+    if members and is_bundle(path):
+        return read_bundle(path, trust)
+    if is_maps(path):
+        return read_maps(path, trust=trust)
+    return _read_program(path, members) or read_pytorch(path, trust)
+
+
+def _members(path: Path) -> list[str]:
+    """Names of the files in a zip, [] for another file.
+
+    Raises
+    ------
+    CheckpointError
+        If what is in it is much too large to be weights.
+    """
+    if not zipfile.is_zipfile(path):
+        return []
+    try:
+        with zipfile.ZipFile(path) as file:
+            infos = file.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return []
+    inside = sum(info.file_size for info in infos)
+    if inside > _LARGE and inside > _LARGEST_RATIO * path.stat().st_size:
+        raise CheckpointError(
+            f"{path} has {path.stat().st_size / 1e6:.1f} MB but unpacks to {inside / 1e9:.1f} GB, "
+            "which no checkpoint does; it was not opened."
+        )
+    return [info.filename for info in infos]
+
+
+def _read_program(path: Path, members: list[str]) -> CheckpointFile | None:
+    """A TorchScript or exported program, or None if the file is none."""
+    exported = any(
+        m.endswith(("models/model.json", "serialized_exported_program.json")) for m in members
+    )
+    if exported or path.suffix == ".pt2":
+        from napari_cnnvis.models.programs import read_exported
+
+        module, header, notes = read_exported(path)
+        return CheckpointFile(
+            path, module=module, header=header, notes=notes, kind="exported program"
+        )
+    if any(m.endswith("constants.pkl") for m in members):
+        from napari_cnnvis.models.programs import read_torchscript
+
+        module, notes = read_torchscript(path)
+        return CheckpointFile(path, module=module, notes=notes, kind="TorchScript program")
+    return None
 
 
 def _read_safetensors(path: Path) -> CheckpointFile:
@@ -80,121 +162,101 @@ def _read_safetensors(path: Path) -> CheckpointFile:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
-    except (SafetensorError, OSError, ValueError) as exc:
+    except (SafetensorError, OSError, ValueError, RecursionError) as exc:
         raise CheckpointError(
             f"{path} is not a complete safetensors file; copy or download it again."
         ) from exc
-    if not (
-        isinstance(header, dict)
-        and isinstance(header.get("class_names", []), list)
-        and isinstance(header.get("training", {}), dict)
-    ):
+    if not state:
+        raise CheckpointError(f"{path} holds no weights; save the checkpoint again.")
+    return CheckpointFile(path, state, header=check_header(header, path), kind="safetensors")
+
+
+def check_header(header: Any, path: Any) -> dict[str, Any]:
+    """A JSON header whose parts are of the types they have to be.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not.
+    """
+    good = isinstance(header, dict) and all(
+        isinstance(header[part], kind) for part, kind in HEADER_PARTS.items() if part in header
+    )
+    if not good:
         raise CheckpointError(f"The header of {path} is damaged; save the checkpoint again.")
-    return CheckpointFile(path, state, header=header)
+    return header
 
 
 def write_safetensors(path: Path, state: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
     """Write tensors with the project's JSON header, moved into place when complete."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})
 
 
-def _read_lasagne(path: Path) -> CheckpointFile:
-    try:
-        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
-            raise zipfile.BadZipFile
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            names = file.files
-            if not names or any(not n.startswith("arr_") for n in names):
-                raise CheckpointError(
-                    f"{path} is not a Lasagne checkpoint: its arrays should be called "
-                    f"arr_0, arr_1, ..., but are {', '.join(names[:4]) or 'missing'}."
-                )
-            arrays = tuple(file[f"arr_{n}"] for n in range(len(names)))
-    except CheckpointError:
-        raise
-    except KeyError as exc:
-        raise CheckpointError(f"{path} misses the array {exc}; copy it again.") from exc
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
-        if "pickle" in str(exc):
-            raise CheckpointError(
-                f"{path} holds Python objects, which would run code on loading; save plain "
-                "arrays with numpy.savez instead."
-            ) from exc
-        raise CheckpointError(
-            f"{path} is not a complete .npz file; copy or download it again."
-        ) from exc
-    return CheckpointFile(path, arrays=arrays)
+def read_pytorch(path: Path, trust: bool) -> CheckpointFile:
+    """A PyTorch file: a state dict in any wrapper, or a whole pickled network.
 
-
-def _read_pytorch(path: Path, trust: bool) -> CheckpointFile:
-    _refuse_torchscript(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles
-            content = torch.load(path, map_location="cpu", weights_only=not trust)
-    except Exception as exc:  # a damaged pickle can raise anything
-        if isinstance(exc, pickle.UnpicklingError) and _names_code(path, str(exc)):
-            raise CheckpointError(
-                f"{path} holds more than weights: Python code or objects that would run on "
-                "loading. Save model.state_dict() instead, or, if you trust where it comes from, "
-                "load it with trust=True."
-            ) from exc
-        raise CheckpointError(
-            f"{path} is not a checkpoint that can be read (safetensors, PyTorch state dict or "
-            "Lasagne .npz), or it is incomplete; copy or download it again."
-        ) from exc
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, holds no weights, or would run code.
+    """
+    _members(path)
+    content, not_run = load_pickle(path, trust)
+    header, kind = {}, "PyTorch state dict"
+    if isinstance(content, dict) and "pytorch-lightning_version" in content:
+        kind, header = "Lightning checkpoint", _lightning_header(content)
+    content, notes = _unwrapped(content)
     if isinstance(content, nn.Module):
-        return CheckpointFile(path, module=content, notes=("a whole pickled network was loaded",))
-    state, notes = _unwrap(content, path)
-    return CheckpointFile(path, state, notes=notes)
-
-
-def _names_code(path: Path, message: str) -> bool:
-    """Whether a file that torch refused does so because it names code to call."""
-    if "GLOBAL" in message:
-        return True
-    try:
-        with path.open("rb") as file:
-            return any("GLOBAL" in op.name for op, _, _ in pickletools.genops(file))
-    except (ValueError, OSError):
-        return False
-
-
-def _refuse_torchscript(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as file:
-            names = file.namelist()
-    except zipfile.BadZipFile:  # torch.load says so
-        return
-    if any(n.endswith("constants.pkl") for n in names):
-        raise CheckpointError(
-            f"{path} is a TorchScript program, which cannot be explained layer by layer; save "
-            "model.state_dict() of the original network instead."
+        return CheckpointFile(
+            path, module=content, notes=(*notes, "a whole pickled network"), kind="pickled network"
         )
-
-
-def _unwrap(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The state dict inside wrappers such as {"state_dict": ...}, without common prefixes."""
-    notes = []
-    while isinstance(content, dict):
-        if content and all(isinstance(v, torch.Tensor) for v in content.values()):
-            break
-        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), dict)), None)
-        if inner is None:
-            content = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
-            break
-        content = content[inner]
-        notes.append(f"weights taken from its entry '{inner}'")
-    if not isinstance(content, dict) or not content:
+    pickled = ""
+    if isinstance(content, StandIn):
+        pickled = content.stands_for
+        content = modules_state(content)
+        notes += (f"a whole pickled network ({pickled}), of which only the weights were read",)
+        kind = "pickled network"
+    elif not_run:
+        notes += (f"settings left out, their code was not run: {', '.join(not_run[:4])}",)
+    state = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not state:
         raise CheckpointError(
-            f"{path} holds no weights by name; save model.state_dict() of the network."
+            f"{path} holds no weights by name"
+            + (f", but Python objects ({not_run[0]}) that would run on loading" if not_run else "")
+            + "; save model.state_dict() of the network."
+            + (" If you trust where it comes from, load it with trust=True." if not_run else "")
         )
-    state = {str(k): v for k, v in content.items()}
     while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None):
         state = {k.removeprefix(prefix): v for k, v in state.items()}
-        notes.append(f"prefix '{prefix}' removed from the names")
-    return state, tuple(notes)
+        notes += (f"prefix '{prefix}' removed from the names",)
+    return CheckpointFile(path, state, header=header, notes=notes, kind=kind, pickled=pickled)
+
+
+def _unwrapped(content: Any) -> tuple[Any, tuple[str, ...]]:
+    """The state dict, or the network, inside wrappers such as {"state_dict": ...}."""
+    notes: tuple[str, ...] = ()
+    while isinstance(content, dict) and not _is_network(content):
+        if content and all(isinstance(v, torch.Tensor) for v in content.values()):
+            break
+        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), dict | nn.Module)), None)
+        if inner is None:
+            break
+        content = content[inner]
+        notes += (f"weights taken from its entry '{inner}'",)
+    return content if isinstance(content, dict | nn.Module) else {}, notes
+
+
+def _is_network(content: Any) -> bool:
+    return isinstance(content, StandIn) and isinstance(content.__dict__.get("_modules"), dict)
+
+
+def _lightning_header(content: dict[str, Any]) -> dict[str, Any]:
+    """Class names from a Lightning checkpoint's settings, if they are there."""
+    settings = content.get("hyper_parameters")
+    for key in ("class_names", "classes", "labels") if isinstance(settings, dict) else ():
+        names = settings.get(key)
+        if isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names):
+            return {"class_names": list(names)}
+    return {}

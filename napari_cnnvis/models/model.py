@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,30 +13,64 @@ import torch
 from torch import nn
 
 from napari_cnnvis.conform import Conformed, InputSpec, conform
-from napari_cnnvis.errors import MethodError
-from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers
+from napari_cnnvis.errors import ComputeError, MethodError
+from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers, input_channels
+from napari_cnnvis.models.outputs import Outputs, first_scores
 from napari_cnnvis.models.running import inspecting, pick_device, plain_errors
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.models.windows import SlidingWindows
+from napari_cnnvis.volume import Scan
 
-__all__ = ["Model"]
+__all__ = ["COMMON_SHAPES", "InputMisfit", "Model"]
 
 #: grid on which the layers are listed if the network takes any size and none was asked for
 _ANY_SHAPE = (110, 110, 110)
+#: input shapes that are tried for networks that cannot take any: cubes, then MNI152 at 1, 1.5
+#: and 2 mm and other templates
+COMMON_SHAPES = (
+    *(
+        (n, n, n)
+        for n in (96, 128, 64, 110, 112, 100, 80, 160, 192, 224, 256, 72, 48, 32, 120, 144)
+    ),
+    *((182, 218, 182), (193, 229, 193), (197, 233, 189), (169, 208, 179), (181, 217, 181)),
+    *((121, 145, 121), (113, 137, 113), (91, 109, 91), (160, 192, 160), (176, 208, 176)),
+    *((160, 192, 224), (160, 224, 192), (128, 160, 128), (96, 112, 96), (79, 95, 79)),
+)
+
+
+class InputMisfit(ComputeError):
+    """A network cannot take an input of this shape or number of channels.
+
+    Attributes
+    ----------
+    fits : (int, int, int) or None
+        A shape that it can take.
+    """
+
+    def __init__(self, text: str, fits: tuple[int, int, int] | None) -> None:
+        super().__init__(text)
+        self.fits = fits
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 class Model:
-    """A 3D CNN classifier that can be run and explained.
+    """A 3D CNN that can be run and explained.
 
     Parameters
     ----------
     module : nn.Module
-        Maps (n, channels, i, j, k) to logits (n, n_classes). Kept as it is:
-        training flags, ``requires_grad``, hooks, gradients and weights are the
-        same after every call.
+        Maps (n, channels, i, j, k) to one score for each output (n, n_outputs); a tuple
+        or dictionary in which such a tensor comes first will do. Kept as it is:
+        training flags, ``requires_grad``, hooks, gradients and weights are the same
+        after every call.
     class_names : sequence of str, optional
         One for each output; "class 0", "class 1", ... if not given.
     input_spec : InputSpec, optional
         What the network expects; by default the volume as stored, divided by its maximum.
+        If it has no shape and the network cannot take any, a common shape that fits is
+        looked for, and said in ``notes``.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
     architecture : str, optional
@@ -44,11 +79,17 @@ class Model:
         What is known of the training, for provenance.
     notes : sequence of str
         What was found or assumed on loading.
+    output : {"softmax", "sigmoid", "regression"}, optional
+        What the outputs mean. By default one output, or a final sigmoid, is taken as
+        "sigmoid", several as "softmax".
+    arch : str, optional
+        How the network is made, as text for `load_model`, so that it can be saved.
 
     Raises
     ------
     MethodError
-        If there are not as many class names as outputs, or fewer than two outputs.
+        If there are not as many class names as outputs, or the network does not give
+        one score for each class.
     ComputeError
         If the device does not exist or the network cannot take such an input.
     """
@@ -62,28 +103,101 @@ class Model:
         architecture: str | None = None,
         training: dict[str, Any] | None = None,
         notes: Sequence[str] = (),
+        output: str | None = None,
+        arch: str | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.module = module.to(self.device)
         if self.device.type == "cpu":
             self.module.to(memory_format=torch.channels_last_3d)  # Conv3d runs about twice as fast
-        self.input_spec = input_spec or InputSpec()
         self.architecture = architecture or type(module).__name__
+        self.arch = arch or ""
         self.training = dict(training or {})
-        self.notes = tuple(notes)
-        self._layers = lru_cache(maxsize=4)(self._find_layers)
-        outputs = self.layers().n_outputs
-        if outputs < 2:
-            raise MethodError(
-                f"{self.architecture} does not give one score for each of two or more classes "
-                f"(outputs: {outputs}); such nets cannot be explained yet."
-            )
-        self.class_names = tuple(class_names or (f"class {c}" for c in range(outputs)))
-        if len(self.class_names) != outputs:
-            raise MethodError(
-                f"{len(self.class_names)} class names were given for {outputs} outputs of "
-                f"{self.architecture}; give one name for each."
-            )
+        self._layers = lru_cache(maxsize=8)(self._find_layers)
+        self.input_spec, found = self._fitting(input_spec or InputSpec())
+        self._given_notes = tuple(notes)
+        self.notes = (*notes, *found)
+        layers = self.layers()
+        if layers.no_scores_reason:
+            raise MethodError(f"{self.architecture} cannot be explained. {layers.no_scores_reason}")
+        self.outputs = Outputs.of(output, layers.n_outputs, layers.last)
+        self.class_names = self.outputs.target_names(class_names)
+
+    def _fitting(self, spec: InputSpec) -> tuple[InputSpec, tuple[str, ...]]:
+        """`spec`, with a shape that the network can take if it has none and cannot take any."""
+        if spec.net_shape is not None:
+            self._layers_for(spec.net_shape, spec.channels)
+            return spec, ()
+        try:
+            self._layers(_ANY_SHAPE, spec.channels)
+        except ComputeError:
+            shape = self.shape_that_fits(spec.channels)
+        else:
+            return spec, ()
+        if shape is None:
+            self._layers_for(_ANY_SHAPE, spec.channels)  # raises what is wrong
+        note = (
+            f"{self.architecture} cannot take scans of any size; they are padded or cropped to "
+            f"{_times(shape)} voxels, which it can take. Set the input's shape to the "
+            "one it was trained with."
+        )
+        return replace(spec, shape=shape), (note,)
+
+    def shape_that_fits(self, channels: int = 1) -> tuple[int, int, int] | None:
+        """The first of the common input shapes that the network can take, or None."""
+        for shape in COMMON_SHAPES:
+            try:
+                self._layers(shape, channels)
+            except ComputeError:
+                continue
+            return shape
+        return None
+
+    def with_input(self, spec: InputSpec) -> Model:
+        """The same network, not copied, with another description of its input.
+
+        Raises
+        ------
+        ComputeError
+            If the network cannot take such an input.
+        """
+        return self._like(input_spec=spec)
+
+    def with_classes(self, class_names: Sequence[str] | None, output: str | None = None) -> Model:
+        """The same network, not copied, with other class names or another kind of output.
+
+        Raises
+        ------
+        MethodError
+            If there are not as many names as outputs, or there is no such kind.
+        """
+        return self._like(class_names=class_names, output=output or self.outputs.kind)
+
+    def _like(self, **changes: Any) -> Model:
+        given = {
+            "module": self.module,
+            "class_names": self.class_names,
+            "input_spec": self.input_spec,
+            "device": str(self.device),
+            "architecture": self.architecture,
+            "training": self.training,
+            "notes": self._given_notes,
+            "output": self.outputs.kind,
+            "arch": self.arch,
+        }
+        return Model(**{**given, **changes})
+
+    def with_input_window_only(self) -> Model:
+        """The network of single windows, for a model that runs on sliding windows."""
+        spec = self.input_spec
+        return self.with_input(replace(spec, shape=spec.window, window=None))
+
+    @property
+    def whole(self) -> nn.Module:
+        """What maps a whole scan to outputs: the network itself, or its mean over windows."""
+        if self.input_spec.window is None:
+            return self.module
+        return SlidingWindows(self.module, self.input_spec.window, self.input_spec.overlap)
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -102,10 +216,37 @@ class Model:
 
     def layers(self, shape: tuple[int, int, int] | None = None) -> NetworkLayers:
         """Target layers with output shapes, and whether CAM applies, for inputs of `shape`."""
-        return self._layers(self.input_spec.shape or shape or _ANY_SHAPE)
+        return self._layers_for(
+            self.input_spec.net_shape or shape or _ANY_SHAPE, self.input_spec.channels
+        )
 
-    def _find_layers(self, shape: tuple[int, int, int]) -> NetworkLayers:
-        return find_layers(self.module, (1, *shape))
+    def _layers_for(self, shape: tuple[int, int, int], channels: int) -> NetworkLayers:
+        """The layers for such an input.
+
+        Raises
+        ------
+        InputMisfit
+            If the network cannot take it, with what it can take.
+        """
+        try:
+            return self._layers(tuple(shape), channels)
+        except ComputeError as exc:
+            needed = input_channels(self.module)
+            if channels != needed:
+                raise InputMisfit(
+                    f"{self.architecture} takes {needed} input channel(s), not {channels}.", None
+                ) from exc
+            fits = self.shape_that_fits(channels)
+            if fits is None:
+                raise
+            raise InputMisfit(
+                f"{self.architecture} cannot take an input of {_times(shape)} voxels. It can take "
+                f"{_times(fits)}: set the input's shape to that, or to the one it was trained with.",
+                fits,
+            ) from exc
+
+    def _find_layers(self, shape: tuple[int, int, int], channels: int) -> NetworkLayers:
+        return find_layers(self.module, (channels, *shape))
 
     def layer(self, name: str, shape: tuple[int, int, int] | None = None) -> TargetLayer:
         """The target layer called `name`.
@@ -144,14 +285,14 @@ class Model:
         known = ", ".join(f"{i} ({n})" for i, n in enumerate(names))
         raise MethodError(f"{self.architecture} has no class {target!r}; its classes are {known}.")
 
-    def conform(self, volume: Volume) -> Conformed:
-        """The volume as the network sees it, and the way back to its own grid."""
+    def conform(self, volume: Scan) -> Conformed:
+        """The scan as the network sees it, and the way back to its own grid."""
         return conform(volume, self.input_spec)
 
     def tensor(self, data: np.ndarray) -> torch.Tensor:
-        """An array (i, j, k) of the model's grid as an input (1, 1, i, j, k) on the device."""
+        """Channels (c, i, j, k), or the only one (i, j, k), as an input (1, c, i, j, k) on the device."""
         x = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))
-        return self.arranged(x[None, None].to(self.device))
+        return self.arranged(x.reshape(1, -1, *x.shape[-3:]).to(self.device))
 
     def arranged(self, x: torch.Tensor) -> torch.Tensor:
         """`x` in the memory layout that is fastest on this device."""
@@ -160,37 +301,51 @@ class Model:
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (n, n_classes) of inputs (n, 1, i, j, k), in evaluation mode, without a graph."""
+        """Raw outputs (n, n_outputs) of inputs (n, c, i, j, k), in evaluation mode, without a graph."""
         shape = " x ".join(map(str, x.shape[2:]))
+        whole = self.whole
         with inspecting(self.module), torch.no_grad(), plain_errors(f"scoring {shape} voxels"):
-            return self.module(x)
+            return first_scores(whole(x))
 
-    def predict(self, volume: Volume) -> np.ndarray:
-        """Class probabilities of a volume.
+    def predict(self, volume: Scan) -> np.ndarray:
+        """Class probabilities of a scan.
 
         Parameters
         ----------
-        volume : Volume
+        volume : Volume, or a sequence with one for each input channel
 
         Returns
         -------
         array, float32, shape (n_classes,)
-            Softmax of the logits; sums to 1.
+            Softmax of the logits, sums to 1; a sigmoid for each label; for a regression
+            the values themselves, shape (n_outputs,).
 
         Raises
         ------
         ComputeError
             If the network cannot run on it.
+        VolumeError
+            If there are not as many volumes as input channels.
         """
-        logits = self.logits(self.tensor(self.conform(volume).data))
-        return logits.softmax(1)[0].float().cpu().numpy()
+        raw = self.logits(self.tensor(self.conform(volume).channels))
+        return self.outputs.predictions(raw)[0].float().cpu().numpy()
+
+    def described(self, predictions: np.ndarray) -> list[tuple[str, str]]:
+        """Names and values of a prediction, as they are shown: ("AD", "93.1%"), ("age", "71.3")."""
+        if self.outputs.has_probabilities:
+            return [
+                (name, f"{p:.1%}") for name, p in zip(self.class_names, predictions, strict=True)
+            ]
+        names = (name.removeprefix("higher ") for name in self.class_names[1::2])
+        return [(name, f"{value:.4g}") for name, value in zip(names, predictions, strict=True)]
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights (first 16 hex digits), the same wherever they are stored."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            plain = tensor.detach().cpu().contiguous().flatten()
+            digest.update(plain.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:

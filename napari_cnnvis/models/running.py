@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from napari_cnnvis.errors import ComputeError
 
@@ -26,11 +28,25 @@ def full_float32() -> contextlib.AbstractContextManager[None]:
     )
 
 
+class _AnyLayout(TorchFunctionMode):
+    """``view`` as ``reshape`` where maps lie in memory in another way than in training."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except RuntimeError as exc:
+            if func is not torch.Tensor.view or "reshape" not in str(exc):
+                raise
+            return args[0].reshape(*args[1:], **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def inspecting(module: nn.Module) -> Iterator[nn.Module]:
     """Evaluation mode, frozen parameters, no in-place activations, full float32; all restored after.
 
-    Inside the block parameters want no gradient, so a graph begins only at a
+    Code that takes a memory layout for granted works with any. Inside the block parameters want no gradient, so a graph begins only at a
     tensor that is asked for, and no parameter's ``grad`` is touched.
     """
     training = [(m, m.training) for m in module.modules()]
@@ -42,7 +58,7 @@ def inspecting(module: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(False)
         for m in inplace:
             m.inplace = False
-        with full_float32():
+        with full_float32(), _AnyLayout():
             yield module
     finally:
         for m, flag in training:

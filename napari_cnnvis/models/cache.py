@@ -1,0 +1,98 @@
+"""Checkpoints that were opened lately, by their content, so that coming back to one is instant."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from napari_cnnvis.models.checkpoint import OpenedCheckpoint, open_checkpoint
+from napari_cnnvis.models.doctor import CheckpointReport, report_on
+from napari_cnnvis.models.model import Model
+from napari_cnnvis.models.recipes import Recipe, file_hash, remembered
+
+__all__ = ["CheckpointCache", "LoadedCheckpoint"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedCheckpoint:
+    """A model with the file's hash, what was said about it, and the doctor's report."""
+
+    digest: str
+    recipe: Recipe
+    model: Model
+    report: CheckpointReport
+
+
+class CheckpointCache:
+    """Keeps the networks of the last few checkpoints.
+
+    Parameters
+    ----------
+    size : int
+        How many.
+    """
+
+    def __init__(self, size: int = 2) -> None:
+        self._size = size
+        self._opened: OrderedDict[tuple[str, str, bool], OpenedCheckpoint] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(
+        self,
+        path: Path,
+        recipe: Recipe | None = None,
+        trust: bool = False,
+        device: str = "auto",
+        shape: tuple[int, int, int] | None = None,
+    ) -> LoadedCheckpoint:
+        """The model of a checkpoint.
+
+        Parameters
+        ----------
+        path : Path
+        recipe : Recipe, optional
+            What is known of it; by default what was remembered for this content.
+        trust, device
+            As for `load_model`.
+        shape : (int, int, int), optional
+            Of the scan that the report's estimates are for.
+
+        Raises
+        ------
+        CnnVisError
+            As `load_model`.
+        """
+        digest = file_hash(path) if path.exists() else ""
+        if recipe is None:
+            recipe = remembered(digest)
+        opened = self._open(path, digest, recipe.arch, trust)
+        model = opened.model(
+            device, recipe.class_names or None, recipe.input_spec, recipe.output or None
+        )
+        return LoadedCheckpoint(digest, recipe, model, report_on(opened, model, shape))
+
+    def _open(self, path: Path, digest: str, arch: str, trust: bool) -> OpenedCheckpoint:
+        key = digest, arch, trust
+        with self._lock:
+            if key in self._opened:
+                self._opened.move_to_end(key)
+                return self._opened[key]
+        opened = open_checkpoint(path, arch or None, trust)
+        with self._lock:
+            self._opened[key] = opened
+            while len(self._opened) > self._size:
+                self._opened.popitem(last=False)
+        return opened
+
+    def clear(self) -> None:
+        """Forget every network, so that its memory is free when nobody else holds it."""
+        with self._lock:
+            self._opened.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

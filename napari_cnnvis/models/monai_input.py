@@ -1,0 +1,167 @@
+"""What a MONAI bundle's preprocessing asks of a scan, in this package's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.models.monai_config import NotPlain, Step
+
+__all__ = ["input_of", "output_of"]
+
+#: transforms that leave a single scan's values and grid as they are
+_HARMLESS = {
+    "AddChannel", "AsChannelFirst", "CastToType", "DeleteItems", "EnsureChannelFirst",
+    "EnsureType", "Identity", "LoadImage", "SelectItems", "ToDevice", "ToNumpy", "ToTensor",
+}  # fmt: skip
+_OF_LABELS = ("label", "mask", "seg", "pred")
+
+
+def input_of(steps: list[Step]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Fields of `InputSpec` that transforms amount to, and what has to be said of them.
+
+    Parameters
+    ----------
+    steps : list of Step
+        In the order they are applied.
+
+    Returns
+    -------
+    fields : dict
+        "orientation", "spacing", "shape" where known; "intensity" always.
+    notes : tuple of str
+        What differs from the transforms, among it the names of those left out.
+    """
+    fields: dict[str, Any] = {}
+    left_out, padded, notes = [], [], []
+    for step in steps:
+        if step.name in _HARMLESS or _is_for_labels(step):
+            continue
+        try:
+            found, note = _read(step)
+            InputSpec(**found)
+        except (NotPlain, VolumeError, TypeError, ValueError):
+            found, note = {}, ""
+        if step.name == "SpatialPad" and "shape" in found:
+            padded.append((step.written, found["shape"]))
+            continue
+        if found and all(fields.get(name) == value for name, value in found.items()):
+            continue  # the same once more
+        if not found or (fields.keys() & found.keys()) - {"intensity"}:
+            left_out.append(step.written)
+            continue
+        if "intensity" in fields and "intensity" in found:
+            notes.append("only the last of the bundle's intensity steps is reproduced")
+        fields |= found
+        notes += [note] * bool(note)
+    left_out += [name for name, shape in padded if shape != fields.get("shape")]
+    if left_out:
+        one = len(left_out) == 1
+        notes.append(
+            f"the bundle also applies {', '.join(dict.fromkeys(left_out))}, which "
+            f"{'is' if one else 'are'} not reproduced"
+        )
+    return {**fields, "intensity": fields.get("intensity", "none")}, tuple(notes)
+
+
+def _is_for_labels(step: Step) -> bool:
+    try:
+        keys = step.get("keys")
+    except NotPlain:
+        return False
+    keys = [keys] if isinstance(keys, str) else keys or []
+    return bool(keys) and all(any(word in str(k).lower() for word in _OF_LABELS) for k in keys)
+
+
+def _read(step: Step) -> tuple[dict[str, Any], str]:
+    """The field that a transform sets (empty if it is not understood), and how it differs."""
+    reader = _READERS.get(step.name)
+    return reader(step) if reader is not None else ({}, "")
+
+
+def _orientation(step: Step) -> tuple[dict[str, Any], str]:
+    if step.get("as_closest_canonical", False):
+        return {"orientation": "RAS"}, ""
+    codes = step.get("axcodes")
+    if step.get("labels") not in (None, [["L", "R"], ["P", "A"], ["I", "S"]]):
+        return {}, ""
+    return ({"orientation": "".join(codes)}, "") if codes else ({}, "")
+
+
+def _spacing(step: Step) -> tuple[dict[str, Any], str]:
+    spacing = step.get("pixdim")
+    if isinstance(spacing, int | float):
+        spacing = [spacing]
+    if not 1 <= len(spacing) <= 3 or any(isinstance(v, bool) for v in spacing):
+        return {}, ""
+    return {"spacing": [*spacing, *[spacing[-1]] * (3 - len(spacing))]}, ""
+
+
+def _size(step: Step, name: str = "spatial_size") -> dict[str, Any]:
+    shape = step.get(name)
+    if isinstance(shape, int):
+        shape = [shape] * 3
+    plain = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
+    return {"shape": list(shape)} if plain and len(shape) == 3 else {}
+
+
+def _pad_or_crop(step: Step) -> tuple[dict[str, Any], str]:
+    return (_size(step) if step.is_given(method="symmetric") else {}), ""
+
+
+def _centre_crop(step: Step) -> tuple[dict[str, Any], str]:
+    return _size(step, "roi_size"), ""
+
+
+def _resize(step: Step) -> tuple[dict[str, Any], str]:
+    found = _size(step)
+    if not found or not step.is_given(size_mode="all"):
+        return {}, ""
+    return {**found, "resize": True}, ""
+
+
+def _normalize(step: Step) -> tuple[dict[str, Any], str]:
+    if not step.get("nonzero", False) or not step.is_given(subtrahend=None, divisor=None):
+        return {}, ""
+    return {"intensity": "z-score"}, (
+        "the bundle's NormalizeIntensity leaves voxels of 0 at 0; here they are shifted like the "
+        "others"
+    )
+
+
+def _scale(step: Step) -> tuple[dict[str, Any], str]:
+    return ({"intensity": "range"} if step.is_given(minv=0, maxv=1) else {}), ""
+
+
+def _percentiles(step: Step) -> tuple[dict[str, Any], str]:
+    given = [step.get(name) for name in ("lower", "upper", "b_min", "b_max")]
+    if given != [1, 99, 0, 1] or not step.is_given(relative=False):
+        return {}, ""
+    note = "" if step.get("clip", False) else "the bundle does not clip intensities to 0..1"
+    return {"intensity": "percentile"}, note
+
+
+_READERS = {
+    "Orientation": _orientation,
+    "Spacing": _spacing,
+    "Resize": _resize,
+    "ResizeWithPadOrCrop": _pad_or_crop,
+    "SpatialPad": _pad_or_crop,
+    "CenterSpatialCrop": _centre_crop,
+    "NormalizeIntensity": _normalize,
+    "ScaleIntensity": _scale,
+    "ScaleIntensityRangePercentiles": _percentiles,
+}
+
+
+def output_of(steps: list[Step]) -> str | None:
+    """What a bundle's postprocessing applies to the outputs: "softmax", "sigmoid" or None."""
+    for step in steps:
+        for kind in ("softmax", "sigmoid"):
+            try:
+                if step.name == "Activations" and step.get(kind, False) is True:
+                    return kind
+            except NotPlain:
+                continue
+    return None

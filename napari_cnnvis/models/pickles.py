@@ -1,0 +1,238 @@
+"""PyTorch files: weights are read from them without running any code that they name.
+
+A PyTorch file is a pickle, and a pickle is a list of calls. What names nothing but
+tensors and plain containers is read by torch's own ``weights_only`` reader. Other
+files, such as Lightning checkpoints with settings of any class, or whole networks,
+are read with stand-ins: each class or function that the file names becomes an empty
+object that only remembers its name and what it was given.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import functools
+import io
+import pickle
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_cnnvis.errors import CheckpointError
+
+__all__ = ["StandIn", "load_pickle", "modules_state"]
+
+#: modules whose names in a checkpoint are a sign of malice, not of settings
+_HOSTILE = {
+    *("os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "pty", "runpy", "importlib"),
+    *("ctypes", "code", "multiprocessing", "webbrowser", "urllib", "requests", "pip", "pickle"),
+}
+_HOSTILE_BUILTINS = {
+    f"builtins.{name}"
+    for name in ("eval", "exec", "execfile", "compile", "open", "__import__", "input", "breakpoint")
+}
+_PLAIN = {
+    ("builtins", name)
+    for name in [
+        "bool",
+        "bytearray",
+        "bytes",
+        "complex",
+        "dict",
+        "float",
+        "frozenset",
+        "int",
+        "list",
+        "object",
+        "set",
+        "slice",
+        "str",
+        "tuple",
+    ]
+} | {("collections", "OrderedDict"), ("collections", "defaultdict"), ("collections", "Counter")}
+
+
+class StandIn(dict):
+    """What a class or function named by a file becomes: it keeps what it is given, and does nothing."""
+
+    #: "module.name"
+    stands_for = ""
+
+    def __init__(self, *given: Any, **_: Any) -> None:
+        super().__init__()
+        self.given = given
+        self.items_given: list[Any] = []
+
+    def __new__(cls, *_: Any, **__: Any) -> StandIn:
+        return dict.__new__(cls)
+
+    def __call__(self, *_: Any, **__: Any) -> StandIn:
+        return StandIn()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __setstate__(self, state: Any) -> None:
+        for part in state if isinstance(state, tuple) else (state,):
+            if isinstance(part, dict):
+                self.__dict__.update({str(k): v for k, v in part.items()})
+
+    def append(self, item: Any) -> None:
+        self.__dict__.setdefault("items_given", []).append(item)
+
+    def extend(self, items: Any) -> None:
+        for item in items:
+            self.append(item)
+
+    add = append
+
+
+class _Reader(pickle.Unpickler):
+    """Finds plain containers and torch's tensor builders; anything else becomes a `StandIn`."""
+
+    def __init__(self, *args: Any, met: set[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._met = met
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = "builtins" if module == "__builtin__" else module  # as Python 2 called it
+        if (module, name) in _PLAIN:
+            return getattr(collections if module == "collections" else builtins, name)
+        if module == "torch._utils" and name in _BUILDERS:
+            build = getattr(torch._utils, name)
+            return lambda *given: build(*given)  # a file can change attributes of what it is given
+        if module == "torch.storage" and name == "_load_from_bytes":
+            return lambda content: _tensors_only(content)
+        if module == "torch" and name in ("Size", "device"):
+            return getattr(torch, name)
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if module == "torch.nn.parameter" and name == "Parameter":
+            return nn.Parameter
+        full = f"{module}.{name}"
+        self._met.add(full)
+        return type(name, (StandIn,), {"stands_for": full})
+
+
+def _tensors_only(content: bytes) -> Any:
+    """The numbers of a tensor in a plain pickle."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+_BUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+
+
+def load_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
+    """What a PyTorch file holds, and the names of what was replaced by stand-ins.
+
+    Parameters
+    ----------
+    path : Path
+    trust : bool
+        Run what the file names, instead of using stand-ins.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or names code that has no place in a checkpoint.
+    """
+    if trust:
+        return _load_trusted(path), ()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles
+            return torch.load(path, map_location="cpu", weights_only=True), ()
+    except Exception:  # a damaged file can raise anything
+        pass
+    met: set[str] = set()
+    try:
+        content = _load_with(path, met)
+    except Exception as exc:
+        _refuse_hostile(path, met)
+        raise CheckpointError(
+            f"{path} is not a checkpoint that can be read (safetensors, PyTorch or Lasagne .npz), or "
+            "it is incomplete; copy or download it again."
+        ) from exc
+    _refuse_hostile(path, met)
+    return content, tuple(sorted(met))
+
+
+def _load_with(path: Path, met: set[str]) -> Any:
+    """`torch.load` with stand-ins; a plain pickle of another program counts as well."""
+    reader = functools.partial(_Reader, met=met)
+    module = types.SimpleNamespace(
+        # torch derives a class of its own from it
+        Unpickler=type(
+            "Unpickler",
+            (_Reader,),
+            {"__init__": functools.partialmethod(_Reader.__init__, met=met)},
+        ),
+        load=lambda file, **kwargs: reader(file, **kwargs).load(),
+        UnpicklingError=pickle.UnpicklingError,
+        __name__="pickle",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
+        except Exception:
+            with path.open("rb") as file:
+                content = reader(file).load()
+            if content == torch.serialization.MAGIC_NUMBER:  # of an older torch file
+                raise
+            return content
+
+
+def _refuse_hostile(path: Path, met: set[str]) -> None:
+    hostile = sorted(
+        name for name in met if name.split(".")[0] in _HOSTILE or name in _HOSTILE_BUILTINS
+    )
+    if hostile:
+        raise CheckpointError(
+            f"{path} would run '{hostile[0]}' on loading, which has no place in a checkpoint; "
+            "nothing of it was run. Only if you know why it does that, load it with trust=True."
+        )
+
+
+def _load_trusted(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as exc:
+        raise CheckpointError(
+            f"{path} needs Python code that is not installed here ({exc}). Install that package, or "
+            "save model.state_dict() where it is and name the network: arch='module:callable(...)'."
+        ) from exc
+    except Exception as exc:  # the file's code can raise anything
+        raise CheckpointError(
+            f"{path} is not a checkpoint that can be read, or it is incomplete; copy or download it "
+            "again."
+        ) from exc
+
+
+def modules_state(stand_in: StandIn, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The weights of a pickled network that was read with stand-ins, by name."""
+    return dict(_walk(stand_in, prefix))
+
+
+def _walk(part: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    inside = getattr(part, "__dict__", {})
+    left_out = inside.get("_non_persistent_buffers_set") or ()
+    for kind in ("_parameters", "_buffers"):
+        for name, tensor in (inside.get(kind) or {}).items():
+            if isinstance(tensor, torch.Tensor) and name not in left_out:
+                yield prefix + name, tensor
+    for name, child in (inside.get("_modules") or {}).items():
+        yield from _walk(child, f"{prefix}{name}.")

@@ -1,0 +1,97 @@
+"""What a user had to say about a checkpoint that does not say it itself, remembered by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.volume import atomic_path
+
+__all__ = ["Recipe", "file_hash", "remember", "remembered"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to take a checkpoint; None or "" where the file itself is to say it.
+
+    Attributes
+    ----------
+    arch : str
+        As for `load_model`.
+    class_names : tuple of str
+    output : str
+        "softmax", "sigmoid", "regression" or "".
+    input_spec : InputSpec or None
+    """
+
+    arch: str = ""
+    class_names: tuple[str, ...] = ()
+    output: str = ""
+    input_spec: InputSpec | None = None
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Recipe:
+        """The recipe of plain values, such as `to_dict` gives.
+
+        Raises
+        ------
+        TypeError, ValueError, VolumeError
+            If they are none.
+        """
+        spec = stored.get("input_spec")
+        return cls(
+            arch=str(stored.get("arch", "")),
+            class_names=tuple(map(str, stored.get("class_names", ()))),
+            output=str(stored.get("output", "")),
+            input_spec=None if spec is None else InputSpec(**spec),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content (first 32 hex digits); of a folder: of its files' names and sizes."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for part in sorted(p for p in path.rglob("*") if p.is_file()):
+            about = part.stat()
+            digest.update(
+                f"{part.relative_to(path)} {about.st_size} {about.st_mtime_ns}\n".encode()
+            )
+        return digest.hexdigest()[:32]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def remembered(digest: str) -> Recipe:
+    """What was remembered for a file of this hash; an empty recipe if nothing was."""
+    try:
+        stored = json.loads(_place(digest).read_text())
+        return Recipe.from_dict(stored)
+    except (OSError, ValueError, TypeError, AttributeError, VolumeError):
+        return Recipe()
+
+
+def remember(digest: str, recipe: Recipe) -> None:
+    """Keep a recipe for the next time; where nothing can be written, nothing is kept."""
+    place = _place(digest)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(place) as temporary:
+            temporary.write_text(json.dumps(recipe.to_dict(), indent=2) + "\n")
+    except (OSError, VolumeError):
+        return
+
+
+def _place(digest: str) -> Path:
+    folder = Path(platformdirs.user_config_dir("napari-cnnvis", appauthor=False))
+    return folder / "checkpoints" / f"{digest}.json"
