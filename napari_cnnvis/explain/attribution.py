@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_cnnvis.conform import Conformed
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.volume import Volume, atomic_path, write_volume
+from napari_cnnvis.volume import Scan, Volume, atomic_path, channels_of, write_volume
 
 __all__ = ["Attribution", "provenance_of"]
 
@@ -92,9 +92,11 @@ class Attribution:
 
 
 def provenance_of(
-    model: Model, volume: Volume, conformed: Conformed, method: str, target: int, **parameters: Any
+    model: Model, volume: Scan, conformed: Conformed, method: str, target: int, **parameters: Any
 ) -> dict[str, Any]:
     """The record that goes with a map: everything needed to make it again, as plain values."""
+    first, *others = channels_of(volume)
+    more = {"other_channels": [other.name for other in others]} if others else {}
     return {
         "method": method,
         "class": target,
@@ -104,11 +106,12 @@ def provenance_of(
             "architecture": model.architecture,
             "class_names": list(model.class_names),
             "weights_sha256": model.weights_hash(),
+            "output": model.outputs.kind,
             "input": model.input_spec.to_dict(),
             "grid": list(conformed.data.shape),
             "device": str(model.device),
         },
-        "scan": {"name": volume.name, "shape": list(volume.shape)},
+        "scan": {"name": first.name, "shape": list(first.shape), **more},
         "versions": {name: version(name) for name in ("napari-cnnvis", "torch", "numpy")},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -10,7 +10,14 @@ from scipy import ndimage
 
 from napari_cnnvis.explain.options import check_baselines
 
-__all__ = ["BLUR_SIGMA", "Baseline", "BorderBaseline", "ImageBaseline", "make_baseline"]
+__all__ = [
+    "BLUR_SIGMA",
+    "Baseline",
+    "BorderBaseline",
+    "ImageBaseline",
+    "make_baseline",
+    "make_baselines",
+]
 
 #: width of the blur baseline in millimetres
 BLUR_SIGMA = 12.0
@@ -29,7 +36,10 @@ class Baseline(ABC):
 
     @abstractmethod
     def values(self, voxels: np.ndarray) -> np.ndarray:
-        """What voxels (flat indices, all of them replaced) of one region become, float32."""
+        """What voxels (flat indices, all of them replaced) of one region become, float32.
+
+        Shape (n_voxels,), or (n_channels, n_voxels) for scans of several channels.
+        """
 
 
 class ImageBaseline(Baseline):
@@ -115,6 +125,37 @@ def make_baseline(
     share = ndimage.gaussian_filter(weight, widths, mode="nearest", truncate=3)
     blurred = np.where(head, total / np.maximum(share, 1e-6), data)
     return ImageBaseline(data, blurred.astype(np.float32))
+
+
+class ChannelBaselines(Baseline):
+    """A baseline for each channel; a region is replaced in all of them.
+
+    Where only some channels have a head, the others stay as they are.
+    """
+
+    def __init__(self, data: np.ndarray, channels: Sequence[Baseline]) -> None:
+        self._data = data.reshape(len(data), -1)
+        self._channels = [(c, c.replaces.reshape(-1)) for c in channels]
+        self.replaces = np.any([c.replaces for c in channels], axis=0)
+
+    def values(self, voxels: np.ndarray) -> np.ndarray:
+        result = self._data[:, voxels]
+        for row, (baseline, replaces) in zip(result, self._channels, strict=True):
+            replaced = replaces[voxels]
+            if replaced.any():
+                row[replaced] = baseline.values(voxels[replaced])
+        return result
+
+
+def make_baselines(
+    channels: np.ndarray, baseline: float | str | np.ndarray, spacing: Sequence[float]
+) -> Baseline:
+    """What occluded voxels of a scan of one or more channels (c, i, j, k) are replaced by.
+
+    See `make_baseline`.
+    """
+    made = [make_baseline(data, baseline, spacing) for data in channels]
+    return made[0] if len(made) == 1 else ChannelBaselines(channels, made)
 
 
 def _head(data: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from napari_cnnvis.explain.region_scores import OcclusionScores
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.head import find_head
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.volume import Scan, Volume, channels_of
 
 __all__ = ["BoxScores", "box_sensitivity"]
 
@@ -113,7 +113,7 @@ class _Boxes:
 
 def box_sensitivity(
     model: Model,
-    volume: Volume,
+    volume: Scan,
     target: int | str,
     size: int = 7,
     stride: int = 1,
@@ -137,7 +137,7 @@ def box_sensitivity(
     Parameters
     ----------
     model : Model
-    volume : Volume
+    volume : Volume, or a sequence with one for each input channel
         The scan.
     target : int or str
         The class to explain, by index or name.
@@ -171,7 +171,8 @@ def box_sensitivity(
     scan = OccludedScan(model, volume, baseline)
     index = model.class_index(target)
     conformed = scan.conformed
-    where = _inside(inside, volume, conformed)
+    reference = channels_of(volume)[0]
+    where = _inside(inside, reference, conformed)
     centres = _centres(where, stride)
     occlusions = _Boxes(centres, size, scan.baselines, conformed.data.shape)
     scorer, report = scan.scorer(occlusions, engine, precision, batch_size)
@@ -190,7 +191,7 @@ def box_sensitivity(
         stride=stride,
         baseline=list(scan.names),
         quantity=quantity,
-        score=score,
+        score=model.outputs.score_name(score),
         inside=inside if isinstance(inside, str) else "everywhere" if inside is None else "mask",
         boxes_scored=len(occlusions.boxes),
         engine=report.to_dict(),
@@ -200,12 +201,15 @@ def box_sensitivity(
         kept = occluded.copy()
 
         def make() -> Attribution:
-            scores = BoxScores(scorer.clean_logits, kept, scan.names, centres, where, conformed)
+            scores = BoxScores(
+                *(scorer.clean_logits, kept, scan.names, model.outputs),
+                *(centres, where, conformed),
+            )
             return Attribution(
                 scores.map(index, quantity, score),
-                volume.affine,
+                reference.affine,
                 provenance,
-                volume,
+                reference,
                 partial=partial,
                 notes=(*conformed.notes, report.text),
                 regions=scores,

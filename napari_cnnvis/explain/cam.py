@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.capture import run_and_capture
 from napari_cnnvis.explain.layer_maps import LayerMaps
+from napari_cnnvis.explain.layer_passes import pieces
 from napari_cnnvis.explain.options import ALIGNMENTS, check_choice
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.volume import Scan, channels_of
 
 __all__ = ["cam"]
 
 
-def cam(model: Model, volume: Volume, target: int | str, alignment: str = "stretch") -> Attribution:
+def cam(model: Model, volume: Scan, target: int | str, alignment: str = "stretch") -> Attribution:
     """3D-CAM: how much each place adds to a class's logit in a net with a GAP head.
 
     ``cam(v) = sum_k W[c, k] * A_k(v)`` with A the maps that enter the global
@@ -26,7 +28,7 @@ def cam(model: Model, volume: Volume, target: int | str, alignment: str = "stret
     ----------
     model : Model
         Its net ends in global average pooling and one linear layer.
-    volume : Volume
+    volume : Volume, or a sequence with one for each input channel
         The scan.
     target : int or str
         The class to explain, by index or name.
@@ -53,24 +55,35 @@ def cam(model: Model, volume: Volume, target: int | str, alignment: str = "stret
     layers = model.layers(conformed.data.shape)
     if layers.cam_head is None:
         raise MethodError(layers.no_cam_reason)
-    features, linear = layers.cam_head.features, model.module.get_submodule(layers.cam_head.linear)
-    logits, outputs = run_and_capture(
-        model.module, model.tensor(conformed.data), [features.name], with_graph=False
-    )
-    maps = outputs[features.name][0]
-    with torch.no_grad():
-        expected = maps.mean((1, 2, 3)) @ linear.weight.T
-        if linear.bias is not None:
-            expected = expected + linear.bias
-        weights = linear.weight[index]
-        cells = torch.einsum("k,kabc->abc", weights, maps)
-    if not torch.allclose(expected, logits[0], rtol=1e-3, atol=1e-3):
-        raise MethodError(
-            f"What lies between {features.name} and {layers.cam_head.linear} is not a plain global "
-            f"average pool, so CAM does not apply; use Grad-CAM on {layers.recommended}."
+    head = layers.cam_head
+    name, linear = head.features.name, model.module.get_submodule(head.linear)
+
+    def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        _, outputs = run_and_capture(
+            model.module, model.tensor(channels), [name, head.linear], with_graph=False
         )
+        maps = outputs[name][0]
+        with torch.no_grad():
+            expected = maps.mean((1, 2, 3)) @ linear.weight.T
+            if linear.bias is not None:
+                expected = expected + linear.bias
+            weights = linear.weight[model.outputs.column(index)] * model.outputs.sign(index)
+            cells = torch.einsum("k,kabc->abc", weights, maps)
+        if not torch.allclose(expected, outputs[head.linear][0], rtol=1e-3, atol=1e-3):
+            raise MethodError(
+                f"What lies between {name} and {head.linear} is not a plain global average pool, so "
+                f"CAM does not apply; use Grad-CAM on {layers.recommended}."
+            )
+        return {"cam": {name: cells.float().cpu().numpy()}}
+
     provenance = provenance_of(model, volume, conformed, "CAM", index, alignment=alignment)
-    native = {features.name: cells.float().cpu().numpy()}
-    return LayerMaps(native, {features.name: features}, volume, conformed, alignment, provenance)[
-        features.name
-    ]
+    return LayerMaps(
+        tuple(pieces(model, conformed, maps_of)),
+        {name: head.features},
+        channels_of(volume)[0],
+        conformed,
+        "cam",
+        False,
+        alignment,
+        provenance,
+    )[name]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.models.outputs import first_scores
 from napari_cnnvis.models.running import inspecting, plain_errors
 
 __all__ = ["run_and_capture"]
@@ -24,13 +25,14 @@ def run_and_capture(
         Left as it was found.
     x : Tensor, shape (1, channels, i, j, k)
     names : collection of str
-        Layers that run once in a forward pass.
+        Modules that run once in a forward pass.
     with_graph : bool
         Keep the graph from the earliest of these layers to the logits, and no more.
 
     Returns
     -------
-    logits : Tensor, shape (1, n_classes)
+    scores : Tensor, shape (1, n_outputs)
+        Raw outputs.
     outputs : dict of str to Tensor
 
     Raises
@@ -41,9 +43,9 @@ def run_and_capture(
         If a layer's output is overwritten later on even after a second try.
     """
     for copy in (False, True):  # copies only for networks that overwrite their activations
-        logits, outputs, versions = _run(module, x, names, with_graph, copy)
+        scores, outputs, versions = _run(module, x, names, with_graph, copy)
         if all(outputs[name]._version == versions[name] for name in outputs):
-            return logits, outputs
+            return scores, outputs
     raise MethodError("The network overwrites this layer's output; choose another layer.")
 
 
@@ -56,6 +58,8 @@ def _run(
     def keep(name: str, output: Tensor) -> Tensor:
         if with_graph and not output.requires_grad:
             output = output.detach().requires_grad_(True)
+        if not isinstance(output, Tensor):
+            raise MethodError(f"The layer {name} gives no tensor; choose another layer.")
         outputs[name], versions[name] = output, output._version
         return output.clone() if copy or output.is_leaf else output
 
@@ -67,11 +71,11 @@ def _run(
                 layer.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
             )
         with inspecting(module), torch.set_grad_enabled(with_graph), plain_errors("running"):
-            logits = module(x)
+            scores = first_scores(module(x))
     finally:
         for handle in handles:
             handle.remove()
     missing = [name for name in names if name not in outputs]
     if missing:
         raise MethodError(f"The network did not run its layer {missing[0]}; choose another.")
-    return logits, outputs, versions
+    return scores, outputs, versions

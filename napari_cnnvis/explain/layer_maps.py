@@ -10,11 +10,13 @@ import numpy as np
 
 from napari_cnnvis.conform import Conformed
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.options import ALIGNMENTS, check_choice
-from napari_cnnvis.models.layers import LayerGrid, TargetLayer
+from napari_cnnvis.explain.options import ALIGNMENTS, METHODS, check_choice
+from napari_cnnvis.models.layers import TargetLayer
+from napari_cnnvis.models.tracker import LayerGrid
+from napari_cnnvis.models.windows import importance
 from napari_cnnvis.volume import Volume
 
-__all__ = ["LayerMaps", "interpolate"]
+__all__ = ["LayerMaps", "Piece", "interpolate"]
 
 
 def interpolate(
@@ -74,47 +76,131 @@ def _displacement(layer: TargetLayer, shape: tuple[int, ...]) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerMaps(Mapping[str, Attribution]):
-    """Grad-CAM of several layers; a layer's map is interpolated when it is asked for.
+class Piece:
+    """The cells of layers in a part of the scan that the network sees at once.
 
-    A read-only mapping from layer name to `Attribution`.
+    Attributes
+    ----------
+    place : tuple of slice
+        Where the part lies on the model's grid.
+    cells : dict of str to dict of str to array
+        By method and layer, in raw units, signed.
     """
 
-    native: dict[str, np.ndarray]
+    place: tuple[slice, ...]
+    cells: dict[str, dict[str, np.ndarray]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels of the part."""
+        return tuple(s.stop - s.start for s in self.place)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMaps(Mapping[str, Attribution]):
+    """Maps of several layers from one pass; a map is interpolated when it is asked for.
+
+    A read-only mapping from layer name to `Attribution`. The maps of the other methods
+    that use the same pass follow from it as well: `of`.
+
+    Attributes
+    ----------
+    pieces : tuple of Piece
+        One for the whole scan, or one for each window. Where windows overlap their maps
+        are averaged in raw units, with Gaussian weights.
+    layers : dict of str to TargetLayer
+    volume : Volume
+        The scan that the map lies on.
+    conformed : Conformed
+    method : str
+        One of the methods in the pieces.
+    relu : bool
+        Keep only what supports the class.
+    alignment : str
+    provenance : dict
+    """
+
+    pieces: tuple[Piece, ...]
     layers: dict[str, TargetLayer]
     volume: Volume
     conformed: Conformed
+    method: str
+    relu: bool
     alignment: str
     provenance: dict[str, Any]
 
     def __getitem__(self, name: str) -> Attribution:
         layer = self.layers[name]
         grid = layer.grid if self.alignment == "receptive field" else None
-        cells = self.native[name]
         notes = self.conformed.notes
-        off = _displacement(layer, self.conformed.data.shape) if grid is None else 0.0
+        shape = self.pieces[0].shape
+        off = _displacement(layer, shape) if grid is None else 0.0
         if off > 2:
             notes += (
                 f"Spread evenly, the cells of {name} lie up to {off:.0f} voxels from the centres of "
                 "their receptive fields; the alignment 'receptive field' puts them there.",
             )
+        if len(self.pieces) > 1:
+            notes += (
+                f"The mean of {len(self.pieces)} overlapping windows of {' x '.join(map(str, shape))} "
+                "voxels, averaged before anything else is done.",
+            )
         return Attribution(
-            self.conformed.back(interpolate(cells, self.conformed.data.shape, grid)),
+            self.conformed.back(self._map(name, grid)),
             self.volume.affine,
             {**self.provenance, "layer": name},
             self.volume,
-            native=cells,
+            native=self._cells(self.pieces[0], name) if len(self.pieces) == 1 else None,
             notes=notes,
         )
 
-    def aligned(self, alignment: str) -> LayerMaps:
-        """The same maps with their cells put elsewhere; nothing is run again."""
+    def _cells(self, piece: Piece, name: str) -> np.ndarray:
+        cells = piece.cells[self.method][name]
+        return np.maximum(cells, 0) if self.relu else cells
+
+    def _map(self, name: str, grid: LayerGrid | None) -> np.ndarray:
+        """The map on the model's grid."""
+        if len(self.pieces) == 1:
+            (piece,) = self.pieces
+            return interpolate(self._cells(piece, name), piece.shape, grid)
+        total = np.zeros(self.conformed.data.shape, np.float32)
+        share = np.zeros_like(total)
+        weights = importance(self.pieces[0].shape)
+        for piece in self.pieces:
+            total[piece.place] += weights * interpolate(self._cells(piece, name), piece.shape, grid)
+            share[piece.place] += weights
+        return total / share
+
+    def of(
+        self, method: str | None = None, relu: bool | None = None, alignment: str | None = None
+    ) -> LayerMaps:
+        """The same pass seen otherwise; nothing is run again.
+
+        Parameters
+        ----------
+        method : str, optional
+            Another of the gradient methods.
+        relu : bool, optional
+        alignment : str, optional
+
+        Raises
+        ------
+        MethodError
+            If the pass has no maps of this method, or there is no such alignment.
+        """
+        method = self.method if method is None else method
+        relu = self.relu if relu is None else relu
+        alignment = self.alignment if alignment is None else alignment
+        check_choice(method, self.pieces[0].cells, "a method of this pass")
         check_choice(alignment, ALIGNMENTS, "an alignment")
-        provenance = {**self.provenance, "alignment": alignment}
-        return replace(self, alignment=alignment, provenance=provenance)
+        changed = {"method": METHODS[method], "alignment": alignment}
+        if "relu" in self.provenance:
+            changed["relu"] = relu
+        provenance = {**self.provenance, **changed}
+        return replace(self, method=method, relu=relu, alignment=alignment, provenance=provenance)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.native)
+        return iter(self.layers)
 
     def __len__(self) -> int:
-        return len(self.native)
+        return len(self.layers)

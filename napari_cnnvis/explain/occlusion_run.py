@@ -14,12 +14,12 @@ import numpy as np
 from napari_cnnvis.conform import Conformed
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain import options
-from napari_cnnvis.explain.baselines import Baseline, make_baseline
+from napari_cnnvis.explain.baselines import Baseline, make_baselines
 from napari_cnnvis.explain.occlusions import Occlusions
 from napari_cnnvis.explain.scorer_choice import EngineReport, choose_scorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.volume import Scan, Volume, channels_of
 
 __all__ = ["Limits", "OccludedScan"]
 
@@ -76,7 +76,7 @@ class OccludedScan:
     Parameters
     ----------
     model : Model
-    volume : Volume
+    volume : Volume, or a sequence with one for each input channel
     baseline : see `options.check_baselines`
 
     Raises
@@ -86,7 +86,7 @@ class OccludedScan:
     """
 
     model: Model
-    volume: Volume
+    volume: Scan
     baseline: options.Baseline | Sequence[options.Baseline]
 
     @cached_property
@@ -113,16 +113,19 @@ class OccludedScan:
             if isinstance(baseline, Volume):
                 self._check_grid(baseline)
                 value = self.model.conform(baseline).data
-            made.append(make_baseline(self.conformed.data, value, self.conformed.spacing))
+            made.append(make_baselines(self.conformed.channels, value, self.conformed.spacing))
         return made
 
     def _check_grid(self, baseline: Volume) -> None:
-        same = baseline.shape == self.volume.shape and np.allclose(
-            baseline.affine, self.volume.affine, atol=1e-3
-        )
-        if not same:
+        scan = channels_of(self.volume)[0]
+        if self.model.input_spec.channels > 1:
             raise MethodError(
-                f"'{baseline.name}' is not on the grid of '{self.volume.name}' (its shape or "
+                f"A scan as baseline ('{baseline.name}') works for networks of one input channel; "
+                "use 'blur' or a number."
+            )
+        if not baseline.same_grid(scan):
+            raise MethodError(
+                f"'{baseline.name}' is not on the grid of '{scan.name}' (its shape or "
                 "affine differ), so it cannot be its baseline; register and resample it first."
             )
 
@@ -130,5 +133,5 @@ class OccludedScan:
         self, occlusions: Occlusions, engine: str, precision: str, batch_size: int | None
     ) -> tuple[Any, EngineReport]:
         """See `choose_scorer`."""
-        clean = self.model.tensor(self.conformed.data)
+        clean = self.model.tensor(self.conformed.channels)
         return choose_scorer(self.model, clean, occlusions, engine, precision, batch_size)

@@ -28,7 +28,7 @@ class Occlusions(Protocol):
         ...
 
     def values(self, index: int) -> np.ndarray:
-        """What they become, float32."""
+        """What they become, float32, shape (n_voxels,) or (n_channels, n_voxels)."""
         ...
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "BASELINES",
     "DISAGREEMENT",
     "ENGINES",
+    "GRADIENT",
     "JOINS",
     "METHODS",
     "OCCLUDING",
@@ -34,9 +35,14 @@ __all__ = [
 METHODS = {
     "cam": "CAM",
     "grad-cam": "Grad-CAM",
+    "grad-cam++": "Grad-CAM++",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
     "sensitivity": "UCM sensitivity",
     "box": "Box occlusion",
 }
+#: those that weight a layer's maps by the score's gradient; all from one pass
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
 #: those that replace voxels by a baseline
 OCCLUDING = ("sensitivity", "box")
 #: asks for how far the baselines' maps lie apart instead of one of them
@@ -171,15 +177,16 @@ class ExplainRequest:
 
     Parameters
     ----------
-    method : {"cam", "grad-cam", "sensitivity", "box"}
+    method : {"cam", "grad-cam", "grad-cam++", "hirescam", "layercam", "sensitivity", "box"}
     target : int or str
         The class to explain, by index or name.
     layer : str, optional
-        Grad-CAM's target layer; the recommended one by default; "all" for every layer.
+        Target layer of Grad-CAM and its kin; the recommended one by default; "all" for
+        every layer.
     relu : bool
-        Grad-CAM keeps only what supports the class.
+        Grad-CAM and its kin keep only what supports the class.
     score : {"logit", "log_prob", "probability"}, optional
-        By default "logit" for Grad-CAM and "probability" for sensitivity and boxes.
+        By default "probability" for sensitivity and boxes, else "logit".
     alignment : {"stretch", "receptive field"}
         Where CAM and Grad-CAM put a layer's cells.
     baseline : float, "blur", "border", "noise", Volume, or several of them
@@ -235,6 +242,6 @@ class ExplainRequest:
         if self.finest is not None and self.finest < 1:
             raise MethodError(f"{self.finest} regions are too few; use 1 or more.")
         if self.score is None:
-            default = "logit" if self.method in ("cam", "grad-cam") else "probability"
+            default = "probability" if self.method in OCCLUDING else "logit"
             object.__setattr__(self, "score", default)
         check_choice(self.score, SCORES, "a score")

@@ -50,7 +50,7 @@ class FullPassScorer:
     Parameters
     ----------
     model : Model
-    clean : Tensor, shape (1, 1, i, j, k)
+    clean : Tensor, shape (1, c, i, j, k)
         The volume.
     batch_size : int, optional
         Regions to score at once; chosen from the free memory by default.
@@ -98,8 +98,9 @@ class FullPassScorer:
             yield members, logits.float().cpu().numpy()
 
     def _occluded(self, occlusions: Occlusions, members: np.ndarray) -> Tensor:
-        x = self._clean.reshape(-1).repeat(len(members), 1)
+        n_channels = self._clean.shape[1]
+        x = self._clean.reshape(1, n_channels, -1).repeat(len(members), 1, 1)
         for row, member in zip(x, members, strict=True):
             voxels = torch.from_numpy(occlusions.voxels(member)).to(x.device)
-            row[voxels] = torch.from_numpy(occlusions.values(member)).to(x.device)
+            row[:, voxels] = torch.from_numpy(occlusions.values(member)).to(x.device)
         return self._model.arranged(x.view(len(members), *self._clean.shape[1:]))

@@ -12,7 +12,7 @@ import torch
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.options import JOINS, QUANTITIES, SCORES, check_choice
-from napari_cnnvis.explain.scores import score_of
+from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
 __all__ = ["OcclusionScores", "RegionScores"]
@@ -27,17 +27,20 @@ class OcclusionScores(ABC):
 
     Attributes
     ----------
-    clean : array, float32, shape (n_classes,)
-        Logits of the volume as it is.
-    occluded : array, float32, shape (n_baselines, n_regions, n_classes)
-        Logits with a region occluded; NaN where it was not (yet) scored.
+    clean : array, float32, shape (n_outputs,)
+        Raw outputs for the volume as it is.
+    occluded : array, float32, shape (n_baselines, n_regions, n_outputs)
+        Raw outputs with a region occluded; NaN where it was not (yet) scored.
     baselines : tuple of str
         What the regions were replaced by.
+    outputs : Outputs
+        What the network's outputs mean.
     """
 
     clean: np.ndarray
     occluded: np.ndarray
     baselines: tuple[str, ...]
+    outputs: Outputs
 
     def values(
         self,
@@ -70,9 +73,9 @@ class OcclusionScores(ABC):
         if baseline is not None:
             check_choice(baseline, self.baselines, "one of this run's baselines")
             chosen = chosen[[self.baselines.index(baseline)]]
-        n_classes = len(self.clean)
-        logits = torch.from_numpy(np.vstack([self.clean, chosen.reshape(-1, n_classes)])).double()
-        scores = score_of(logits, target, score).numpy()
+        n_outputs = len(self.clean)
+        logits = torch.from_numpy(np.vstack([self.clean, chosen.reshape(-1, n_outputs)])).double()
+        scores = self.outputs.score(logits, target, score).numpy()
         values = scores[0] - scores[1:] if quantity == "drop" else scores[1:]
         values = values.reshape(chosen.shape[:2])
         known = np.isfinite(values)

@@ -53,7 +53,7 @@ def remap(
         "class": int(target),
         "class_name": names[target],
         "quantity": quantity,
-        "score": score,
+        "score": scores.outputs.score_name(score),
         **how,
     }
     if baseline == DISAGREEMENT:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import grad_cam
+from napari_cnnvis.explain.grad_cam import gradient_maps
 from napari_cnnvis.explain.layer_maps import LayerMaps
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.sensitivity import sensitivity
@@ -18,14 +18,14 @@ from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.build import build_hierarchy, default_counts
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.volume import Scan, channels_of
 
 __all__ = ["explain"]
 
 
 def explain(
     model: Model,
-    volume: Volume,
+    volume: Scan,
     request: ExplainRequest,
     hierarchy: Hierarchy | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -36,7 +36,7 @@ def explain(
     Parameters
     ----------
     model : Model
-    volume : Volume
+    volume : Volume, or a sequence with one for each input channel
     request : ExplainRequest
     hierarchy : Hierarchy, optional
         For sensitivity; built from the volume if not given. One that has no cuts but
@@ -46,7 +46,7 @@ def explain(
 
     Returns
     -------
-    Attribution, or LayerMaps for Grad-CAM of layer "all"
+    Attribution, or LayerMaps for Grad-CAM and its kin of layer "all"
 
     Raises
     ------
@@ -55,7 +55,7 @@ def explain(
     """
     if request.method == "sensitivity":
         if hierarchy is None:
-            hierarchy = build_hierarchy(volume, progress=progress, cancel=cancel)
+            hierarchy = build_hierarchy(channels_of(volume)[0], progress=progress, cancel=cancel)
         levels = None
         if request.finest is not None:
             levels = _counts(hierarchy, request.finest)
@@ -92,7 +92,8 @@ def explain(
         )
     if request.method == "cam":
         return cam(model, volume, request.target, request.alignment)
-    return grad_cam(
+    return gradient_maps(
+        request.method,
         model,
         volume,
         request.target,

@@ -17,6 +17,7 @@ from napari_cnnvis.explain.incremental.trace import CannotTrace, trace
 from napari_cnnvis.explain.occlusions import Occlusions, Subset
 from napari_cnnvis.explain.options import ENGINES, PRECISIONS, check_choice
 from napari_cnnvis.explain.region_scorer import FullPassScorer, RegionScorer
+from napari_cnnvis.explain.window_scorer import WindowScorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.running import OutOfMemory
 
@@ -29,6 +30,7 @@ _BELIEVED = 1e-4
 _NOT_WORTH = 0.8
 #: share of the free memory that kept outputs may take
 _MEMORY = 0.7
+_IN_SINGLE = " They are in single precision."
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class EngineReport:
 
     Attributes
     ----------
-    engine : {"incremental", "full passes"}
+    engine : {"incremental", "full passes", "windows"}
     text : str
         The same in plain words, for the user.
     multiply_adds, full_multiply_adds : float or None
@@ -73,7 +75,7 @@ def choose_scorer(
     Parameters
     ----------
     model : Model
-    clean : Tensor, shape (1, 1, i, j, k)
+    clean : Tensor, shape (1, c, i, j, k)
         The volume.
     occlusions : Occlusions
     engine : {"auto", "incremental", "full"}
@@ -95,11 +97,13 @@ def choose_scorer(
 
     def full(reason: str) -> tuple[RegionScorer, EngineReport]:
         scorer = FullPassScorer(model, clean, batch_size)
-        single = " They are in single precision." if precision == "half" else ""
+        single = _IN_SINGLE if precision == "half" else ""
         return scorer, EngineReport(
             "full passes", f"Full passes for each region: {reason}.{single}"
         )
 
+    if model.input_spec.window is not None:
+        return _by_windows(model, clean, occlusions, precision)
     if engine == "full":
         return full("as asked for")
     if not len(occlusions.boxes):
@@ -136,8 +140,9 @@ def choose_scorer(
                 f"computing only what changes gave other results (by {difference:.1e}) for this "
                 "network"
             )
+    times = full_work / max(work.sum(), 1)
     text = (
-        f"Only what a region can change was computed: {full_work / max(work.sum(), 1):.0f} times "
+        f"Only what a region can change was computed: {times:.{times < 10:d}f} times "
         f"fewer multiply-adds than full passes. Three regions computed both ways differ by "
         f"{difference:.1e} at most (logits)."
     )
@@ -152,6 +157,17 @@ def choose_scorer(
         scorer.kept_bytes,
     )
     return scorer, report
+
+
+def _by_windows(
+    model: Model, clean: Tensor, occlusions: Occlusions, precision: str
+) -> tuple[RegionScorer, EngineReport]:
+    scorer = WindowScorer(model, clean)
+    passes, every = scorer.passes(occlusions), scorer.full_passes(occlusions)
+    text = f"Only windows that a region touches were run: {passes} of {every} passes."
+    text += _IN_SINGLE if precision == "half" else ""
+    work = model.layers().multiply_adds
+    return scorer, EngineReport("windows", text, passes * work, every * work, 0.0)
 
 
 def _largest_difference(a: RegionScorer, b: RegionScorer, occlusions: Occlusions) -> float:
@@ -184,7 +200,8 @@ def _why(program: Program) -> str:
     if operation is None:
         return ""
     stack = operation.node.meta.get("nn_module_stack") or {}
-    path = [name for name, _ in stack.values() if name]
-    where = f" in '{path[-1].removeprefix('L__self___')}'" if path else ""
+    path = [name.removeprefix("L__self___") for name, _ in stack.values() if name]
+    inside = path[-1].partition(".")[2] if path else ""  # the first part is the tracer's own
+    where = f" in '{inside}'" if inside else ""
     name = getattr(operation.node.target, "__name__", "an operation").split(".")[0]
     return f", because {name}{where} mixes all positions"

@@ -24,14 +24,14 @@ from napari_cnnvis.explain.region_scores import RegionScores
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.volume import Scan, channels_of
 
 __all__ = ["sensitivity"]
 
 
 def sensitivity(
     model: Model,
-    volume: Volume,
+    volume: Scan,
     hierarchy: Hierarchy,
     target: int | str,
     baseline: Baseline | Sequence[Baseline] = "blur",
@@ -59,7 +59,7 @@ def sensitivity(
     Parameters
     ----------
     model : Model
-    volume : Volume
+    volume : Volume, or a sequence with one for each input channel
         The scan.
     hierarchy : Hierarchy
         Of the same grid as `volume`.
@@ -119,9 +119,10 @@ def sensitivity(
     limits = Limits(progress, cancel, time_budget)
     scan = OccludedScan(model, volume, baseline)
     index = model.class_index(target)
-    if hierarchy.leaves.shape != volume.shape:
+    reference = channels_of(volume)[0]
+    if hierarchy.leaves.shape != reference.shape:
         raise MethodError(
-            f"The hierarchy has {hierarchy.leaves.shape} voxels, but the scan {volume.shape}; "
+            f"The hierarchy has {hierarchy.leaves.shape} voxels, but the scan {reference.shape}; "
             "build it on this scan."
         )
     node_of_leaf = (
@@ -152,7 +153,7 @@ def sensitivity(
         index,
         baseline=list(scan.names),
         quantity=quantity,
-        score=score,
+        score=model.outputs.score_name(score),
         join=join,
         margin=float(margin),
         levels=[len(np.unique(level)) for level in node_of_leaf],
@@ -164,12 +165,14 @@ def sensitivity(
         kept = occluded.copy()
 
         def make() -> Attribution:
-            scores = RegionScores(scorer.clean_logits, kept, scan.names, hierarchy, node_of_leaf)
+            scores = RegionScores(
+                scorer.clean_logits, kept, scan.names, model.outputs, hierarchy, node_of_leaf
+            )
             return Attribution(
                 scores.map(index, quantity, score, join=join),
-                volume.affine,
+                reference.affine,
                 provenance,
-                volume,
+                reference,
                 partial=partial,
                 notes=(*conformed.notes, report.text),
                 regions=scores,

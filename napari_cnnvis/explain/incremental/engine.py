@@ -49,7 +49,7 @@ class IncrementalScorer:
     def __init__(self, program: Program, clean: Tensor) -> None:
         self._program = program
         self._clean = clean
-        self._image = clean[0, 0].float().cpu().numpy().copy()  # a copy, to be written into
+        self._image = clean[0].float().cpu().numpy().copy()  # a copy, to be written into
         self._constants = {
             node: value.to(clean.dtype) if _is_real(value) else value
             for node, value in program.constants.items()
@@ -105,16 +105,17 @@ class IncrementalScorer:
     def _patch(self, occlusions: Occlusions, members: np.ndarray) -> Patch:
         """The occluded input inside boxes of one size."""
         boxes = occlusions.boxes[members]
-        low, size = common(boxes[..., 0], boxes[..., 1], np.array(self._image.shape))
-        values = np.empty((len(members), 1, *size), np.float32)
-        flat = self._image.reshape(-1)
+        low, size = common(boxes[..., 0], boxes[..., 1], np.array(self._image.shape[1:]))
+        n_channels = len(self._image)
+        values = np.empty((len(members), n_channels, *size), np.float32)
+        flat = self._image.reshape(n_channels, -1)
         for row, member in enumerate(members):
             voxels = occlusions.voxels(member)
-            clean = flat[voxels]
-            flat[voxels] = occlusions.values(member)
+            clean = flat[:, voxels]
+            flat[:, voxels] = occlusions.values(member)
             z, y, x = low[row]
-            values[row, 0] = self._image[z : z + size[0], y : y + size[1], x : x + size[2]]
-            flat[voxels] = clean
+            values[row] = self._image[:, z : z + size[0], y : y + size[1], x : x + size[2]]
+            flat[:, voxels] = clean
         x = torch.from_numpy(values).to(self._clean.device, self._clean.dtype)
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last_3d)

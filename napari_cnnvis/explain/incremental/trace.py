@@ -10,9 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.models.outputs import first_scores
 from napari_cnnvis.models.running import inspecting
 
 __all__ = ["CannotTrace", "Trace", "shape_of", "trace"]
+
+
+class _Scores(nn.Module):
+    """A network that gives its scores and nothing else."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return first_scores(self.net(x))
 
 
 class CannotTrace(Exception):
@@ -61,10 +74,12 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     try:
         with warnings.catch_warnings(), inspecting(module), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.export warns about its own code
-            program = export(module, (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+            program = export(_Scores(module), (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
             _plain_batch_norms(program.graph)
+    except MethodError as exc:
+        raise CannotTrace("it does not give one row of scores for each scan") from exc
     except Exception as exc:  # torch.export raises whatever the network's code raises
         raise CannotTrace(f"its code cannot be traced ({_first_line(exc)})") from exc
     signature = program.graph_signature
