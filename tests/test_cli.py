@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import napari_cnnvis as cv
-from napari_cnnvis import cli
-from napari_cnnvis.cli import main
+from napari_cnnvis.cli import main, terminal
 from napari_cnnvis.explain.occlusion_run import Limits
 from napari_cnnvis.models.networks import VoxResNetGAP
 from napari_cnnvis.ucm.build import default_counts
@@ -221,7 +220,6 @@ def test_wrong_usage(arguments, capsys):
 def test_explaining_loads_neither_qt_nor_napari(folder, tmp_path):
     code = f"""
 import sys
-from napari_cnnvis import cli
 from napari_cnnvis.cli import main
 from napari_cnnvis.explain.region_scorer import FullPassScorer
 status = main(["explain", {str(folder / "scan.nii.gz")!r}, "--method", "cam", "--device", "cpu",
@@ -255,7 +253,7 @@ def test_screenshot_without_a_virtual_display_says_what_to_install(monkeypatch, 
 
 def test_interrupt_asks_to_stop_and_a_second_one_stops():
     before = signal.getsignal(signal.SIGINT)
-    with cli._interrupt_cancels("") as cancel:
+    with terminal.interrupt_cancels("") as cancel:
         signal.raise_signal(signal.SIGINT)
         assert cancel.is_set()
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,51 @@
+"""``napari-cnnvis demo``: the viewer with a sample scan, network and map."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from typing import Any
+
+from napari_cnnvis.errors import CnnVisError
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    demo = commands.add_parser("demo", help="open the viewer with a sample scan, network and map")
+    demo.add_argument(
+        "--screenshot",
+        metavar="PNG",
+        help="render the map in 3D into this file and quit; needs no screen if xvfb is installed",
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if not _has_display():
+        if not options.screenshot:
+            raise CnnVisError(
+                "There is no display to open a window on. Use --screenshot out.png to render "
+                "without one."
+            )
+        if shutil.which("xvfb-run") is None:
+            raise CnnVisError(
+                "There is no display, and no virtual one: install it with 'apt-get install xvfb "
+                "xauth libgl1 libegl1 libgl1-mesa-dri', then run this again."
+            )
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m"]
+        command += ["napari_cnnvis.cli", "demo", "--screenshot", options.screenshot]
+        os.execvp(command[0], command)
+    from napari_cnnvis._napari.demo import show_demo
+
+    show_demo(options.screenshot)
+    return 0
+
+
+def _has_display() -> bool:
+    if not sys.platform.startswith("linux"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

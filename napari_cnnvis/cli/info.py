@@ -1,0 +1,54 @@
+"""``napari-cnnvis info``: what a checkpoint holds, and whether it can be used."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from napari_cnnvis.cli.model_options import add_model_options, given_input
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    info = commands.add_parser(
+        "info", help="say what a checkpoint holds and what it can be used for"
+    )
+    info.add_argument(
+        "checkpoint", help="a file, or the folder of a MONAI bundle or ClinicaDL MAPS"
+    )
+    info.add_argument("--scan", help="estimate memory and time for this scan")
+    info.add_argument("--layers", action="store_true", help="list every target layer")
+    info.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_model_options(info)
+    info.set_defaults(run=_info)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from napari_cnnvis.models.doctor import examine_checkpoint
+
+    shape = None
+    if options.scan:
+        from napari_cnnvis.volume import read_volume
+
+        shape = read_volume(options.scan).shape
+    report = examine_checkpoint(
+        options.checkpoint,
+        options.arch,
+        options.trust,
+        shape,
+        options.device,
+        lambda stored: given_input(options, stored),
+        options.outputs,
+        options.classes,
+    )
+    if options.json:
+        print(report.to_json())
+    else:
+        print(report)
+        for layer in report.layers if options.layers else ():
+            cells = " x ".join(map(str, layer.shape))
+            star = "  (recommended)" if layer.name == report.recommended else ""
+            print(f"  {layer.name}: {layer.channels} x {cells}{star}")
+    return 0 if report.usable else 2

@@ -1,0 +1,73 @@
+"""The options that say what a checkpoint is and what it expects of its input."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
+
+__all__ = ["add_model_options", "given_input", "load"]
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add them to a command."""
+    group = parser.add_argument_group("the model", "only what the checkpoint does not say itself")
+    group.add_argument(
+        "--arch",
+        metavar="NETWORK",
+        help="the network: 'module:callable(arguments)' such as 'monai.networks.nets:resnet18("
+        "spatial_dims=3, n_input_channels=1, num_classes=2)', or 'my_nets.py:MyNet()'",
+    )
+    group.add_argument(
+        "--trust",
+        action="store_true",
+        help="let Python code from files run: pickled networks, .py files",
+    )
+    group.add_argument("--classes", nargs="+", metavar="NAME", help="names of the outputs")
+    group.add_argument(
+        "--outputs",
+        choices=("softmax", "sigmoid", "regression"),
+        help="one of several classes, each there or not, or values",
+    )
+    group.add_argument(
+        "--shape", type=int, nargs=3, metavar="N", help="pad or crop scans to so many voxels"
+    )
+    group.add_argument(
+        "--resize", action="store_true", help="scale scans to --shape instead of cropping"
+    )
+    group.add_argument(
+        "--window", type=int, nargs=3, metavar="N", help="run on windows all over the scan"
+    )
+    group.add_argument(
+        "--overlap", type=float, metavar="SHARE", help="of neighbouring windows (default: 0.5)"
+    )
+    group.add_argument(
+        "--spacing", type=float, nargs=3, metavar="MM", help="resample scans to these voxels"
+    )
+    group.add_argument("--orientation", metavar="RAS", help="where the input's axes point to")
+    group.add_argument("--intensity", choices=tuple(INTENSITY_RULES), help="how it is scaled")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+
+
+def given_input(options: argparse.Namespace, stored: InputSpec) -> InputSpec:
+    """`stored` with what was given on the command line."""
+    names = ("shape", "window", "overlap", "spacing", "orientation", "intensity")
+    given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
+    if options.resize:
+        given["resize"] = True
+    if "window" in given:
+        given.setdefault("shape", None)
+    elif "shape" in given:
+        given["window"] = None
+    return replace(stored, **given)
+
+
+def load(path: str, options: argparse.Namespace) -> Any:
+    """The model, with what was given on the command line."""
+    from napari_cnnvis.models.checkpoint import open_checkpoint
+
+    opened = open_checkpoint(path, options.arch, options.trust)
+    spec = given_input(options, opened.input_spec())
+    return opened.model(options.device, options.classes, spec, options.outputs)

@@ -1,0 +1,68 @@
+"""``napari-cnnvis supervoxels``: segment a scan into nested supervoxels."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from napari_cnnvis.cli.terminal import interrupt_cancels, progress
+from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    supervoxels = commands.add_parser("supervoxels", help="segment a scan into nested supervoxels")
+    supervoxels.add_argument("scan", help="the scan: .nii, .nii.gz, .mgz, ...")
+    supervoxels.add_argument(
+        "--boundary",
+        choices=BOUNDARIES,
+        default=BOUNDARIES[0],
+        help="gradient takes seconds, gpb (globalised) longer (default: gradient)",
+    )
+    supervoxels.add_argument(
+        "--regions",
+        type=int,
+        nargs="+",
+        help="numbers of regions of the levels (default: 8 levels from "
+        f"{FINEST} to 12, even in their logarithm)",
+    )
+    supervoxels.add_argument("--contours", metavar="FILE", help="also write the contour map")
+    supervoxels.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="the whole hierarchy: .npz; or its levels: .nii.gz or .nii (4D) or .npy",
+    )
+    supervoxels.set_defaults(run=_supervoxels)
+
+
+def _supervoxels(options: argparse.Namespace) -> int:
+    from napari_cnnvis.ucm.build import build_hierarchy
+    from napari_cnnvis.ucm.files import write_levels
+    from napari_cnnvis.volume import check_writable, read_volume, write_volume
+
+    if options.contours:
+        check_writable(options.contours)
+    volume = read_volume(options.scan)
+    with interrupt_cancels("") as cancel:
+        hierarchy = build_hierarchy(
+            volume,
+            options.boundary,
+            counts=options.regions,
+            cancel=cancel,
+            progress=progress(),
+        )
+    if options.output.endswith(".npz"):
+        hierarchy.save(options.output)
+    else:
+        write_levels(hierarchy, options.output, volume.affine)
+    if options.contours:
+        write_volume(replace(volume, data=hierarchy.contour_map()), options.contours)
+    counts = ", ".join(str(len(set(level.tolist()))) for level in hierarchy.levels)
+    print(
+        f"{hierarchy.n_leaves} supervoxels, levels of {counts} regions, written to {options.output}"
+    )
+    return 0
