@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QFormLayout,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -22,21 +20,16 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.jobs import JobRunner, time_left
-from napari_cnnvis._napari.layer_picker import LayerPicker
-from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.method_form import MethodForm
-from napari_cnnvis._napari.model_picker import ModelPicker
+from napari_cnnvis._napari.network_box import NetworkBox
 from napari_cnnvis._napari.overlay import is_overlay, overlay_arguments, style_overlay
 from napari_cnnvis._napari.run_result import RunResult
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.volume import Volume
 
 __all__ = ["ExplainPanel"]
-
-_NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
-_NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
 
 
 class ExplainPanel(DockedPanel):
@@ -50,8 +43,7 @@ class ExplainPanel(DockedPanel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._model: Any = None
-        self._probabilities: Any = None
+        self._predictions: Any = None
         self._grid_shape: tuple[int, ...] | None = None
         self._overlay: Any = None
         self._result: RunResult | None = None
@@ -67,24 +59,13 @@ class ExplainPanel(DockedPanel):
         self._refresh()
 
     def _build(self) -> None:
-        self.scan = LayerPicker(self._viewer)
-        self.scan.setToolTip("The image layer that the network is run on.")
-        self.model_picker = ModelPicker()
-        self.recognised = QLabel()
-        self.recognised.setWordWrap(True)
-        self.recognised.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.network = NetworkBox(self._viewer, self.jobs)
+        self.scan = self.network.scan
         self.method_form = MethodForm(self._viewer, self.scan)
-
-        inputs = QGroupBox("Scan and network")
-        form = QFormLayout(inputs)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Scan", self.scan)
-        form.addRow("Checkpoint", self.model_picker)
-        form.addRow(self.recognised)
 
         content = QWidget()
         column = QVBoxLayout(content)
-        column.addWidget(inputs)
+        column.addWidget(self.network)
         column.addWidget(self.method_form)
         column.addStretch()
         scroll = QScrollArea()
@@ -113,8 +94,8 @@ class ExplainPanel(DockedPanel):
         self.setMinimumWidth(380)
 
     def _connect(self) -> None:
-        self.scan.layer_changed.connect(self._on_scan_changed)
-        self.model_picker.chosen.connect(self.load_model)
+        self.network.scan_changed.connect(self._on_scan_changed)
+        self.network.model_changed.connect(self._on_model_changed)
         self.method_form.view_changed.connect(self._on_view_changed)
         self.method_form.head_only_changed.connect(self._show_again)
         self.run_button.clicked.connect(lambda: self.run())
@@ -123,29 +104,31 @@ class ExplainPanel(DockedPanel):
         self.jobs.progressed.connect(self._on_progressed)
         self.jobs.failed.connect(self._say_error)
         self.jobs.finished.connect(self._on_finished)
-        self.destroyed.connect(lambda: self.jobs.close())
+        self.destroyed.connect(lambda: (self.jobs.close(), self.network.preview.jobs.close()))
 
     # --- the network -------------------------------------------------------------
 
     def load_model(self, path: str | Path) -> None:
         """Load a checkpoint in the background and show what it is."""
+        self.network.load(path)
 
-        def job(progress: Any, cancel: Any) -> Any:
-            from napari_cnnvis.models.checkpoint import load_model
+    def use_model(self, model: Any) -> None:
+        """Explain a `Model` made in Python, such as in the viewer's console."""
+        self.network.use(model)
 
-            return load_model(path)
+    @property
+    def _model(self) -> Any:
+        return self.network.model
 
-        def done(model: Any) -> None:
-            self.model_picker.show_path(path)
-            self._model = model
-            self._forget_scan()
-            self.status.setText("")
+    def _on_model_changed(self) -> None:
+        self._forget_scan()
+        self.status.setText("")
+        self._refresh()
+        if not self.jobs.busy:
             self._predict()
 
-        self.jobs.start(f"Loading {Path(path).name}", job, done)
-
     def _forget_scan(self) -> None:
-        self._probabilities = self._grid_shape = self._result = None
+        self._predictions = self._grid_shape = self._result = None
 
     def _on_scan_changed(self) -> None:
         self._forget_scan()
@@ -154,41 +137,46 @@ class ExplainPanel(DockedPanel):
             self._predict()
 
     def _predict(self) -> None:
-        """Ask the network for the class probabilities of the scan, in the background."""
-        model, layer = self._model, self.scan.layer
-        if model is None or layer is None:
+        """Ask the network what it says of the scan, in the background."""
+        model = self._model
+        if model is None or not self.network.has_input:
             return
-        scan = snapshot(layer)
+        layers = self._input_layers()
+        taken = self.network.snapshots()
 
         def job(progress: Any, cancel: Any) -> Any:
-            volume = layer_to_volume(*scan)
-            conformed = model.conform(volume)
+            volumes = self.network.volumes(taken)
+            conformed = model.conform(volumes)
             model.layers(conformed.data.shape)  # finds them here, not on the main thread
-            notes = (*volume.notes, *conformed.notes)
-            return model.predict(volume), conformed.data.shape, notes
+            notes = (*(note for v in volumes for note in v.notes), *conformed.notes)
+            return model.predict(volumes), conformed.data.shape, notes
 
         def done(result: Any) -> None:
-            if layer is self.scan.layer and model is self._model:
-                self._probabilities, self._grid_shape, notes = result
+            if layers == self._input_layers() and model is self._model:
+                self._predictions, self._grid_shape, notes = result
                 self._refresh()
-                self.method_form.choose_class(int(self._probabilities.argmax()))
+                if model.outputs.has_probabilities:
+                    self.method_form.choose_class(int(self._predictions.argmax()))
                 self.status.setText(" ".join(notes))
 
         self.jobs.start("Scoring the scan", job, done)
 
+    def _input_layers(self) -> list[Any]:
+        return [self.scan.layer, *self.network.channels.layers]
+
     @property
     def ready(self) -> bool:
         """True when a scan and a model are there and the scan was scored."""
-        return self._model is not None and self._probabilities is not None
+        return self._model is not None and self._predictions is not None
 
     # --- running -----------------------------------------------------------------
 
     def run(self) -> None:
         """Run the chosen method and add its map as a layer."""
         model, layer = self._model, self.scan.layer
-        if model is None or layer is None or self.jobs.busy:
+        if model is None or not self.network.has_input or self.jobs.busy:
             return
-        scan = snapshot(layer)
+        taken = self.network.snapshots()
         try:
             request = self.method_form.request()
         except CnnVisError as exc:
@@ -205,10 +193,10 @@ class ExplainPanel(DockedPanel):
         self.method_form.show_baselines(())
 
         def job(progress: Any, cancel: Any) -> Any:
-            volume = layer_to_volume(*scan)
+            volumes = self.network.volumes(taken)
             hierarchy = built if make_hierarchy is None else make_hierarchy()
-            result = _run(model, volume, request, hierarchy, progress, cancel)
-            return result, _head(volume)
+            result = _run(model, volumes, request, hierarchy, progress, cancel)
+            return result, _head(volumes[0])
 
         def done(outcome: Any) -> None:
             result, self._head = outcome
@@ -276,49 +264,33 @@ class ExplainPanel(DockedPanel):
         self._refresh()
         if self.jobs.busy:  # the next one was started already
             return
-        if self._model is not None and self._probabilities is None and not self._failed:
+        if self._model is not None and self._predictions is None and not self._failed:
             self._predict()
 
     def _say_error(self, text: str) -> None:
         self._failed = True
         self.status.setText(f"⚠ {text}")
+        self.network.on_failed()
 
     # --- what is shown -----------------------------------------------------------
 
     def _refresh(self) -> None:
         """Bring every widget in line with the scan, the model and the running job."""
         busy = self.jobs.busy
-        ready = self._model is not None and self.scan.layer is not None
+        ready = self._model is not None and self.network.has_input
         self.run_button.setEnabled(ready and not busy)
         self.cancel_button.setEnabled(busy)
         self.bar.setVisible(busy)
-        self.model_picker.setEnabled(not busy)
-        self.scan.setEnabled(not busy)
         self.method_form.setEnabled(self._model is not None)
         if busy:
             self._failed = False
-        if self._model is not None:
+        if self._model is not None and not self._failed:
             self.method_form.show_model(self._model, self._grid_shape)
-        self.recognised.setText(self._recognised_text())
-
-    def _recognised_text(self) -> str:
-        hint = _NO_SCAN if self.scan.layer is None else ""
-        if self._model is None:
-            return hint or _NO_MODEL
-        model = self._model
-        weights = sum(p.numel() for p in model.module.parameters())
-        lines = [f"<b>{model.architecture}</b>, {weights:,} weights, on {model.device}"]
-        if self._probabilities is None:
-            lines.append("Classes: " + ", ".join(model.class_names))
-        else:
-            pairs = zip(model.class_names, self._probabilities, strict=True)
-            lines.append("This scan: " + ", ".join(f"{n} <b>{p:.1%}</b>" for n, p in pairs))
-        lines += [*model.notes, *([hint] if hint else [])]
-        return "<br>".join(lines)
+        self.network.refresh(self._predictions)
 
 
 def _run(
-    model: Any, volume: Volume, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
+    model: Any, volumes: Any, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
 ) -> Any:
     """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
     from dataclasses import replace
@@ -326,12 +298,12 @@ def _run(
     from napari_cnnvis.explain.request import explain
     from napari_cnnvis.models.running import OutOfMemory
 
-    if request.method == "grad-cam":
+    if request.method in GRADIENT:
         try:
-            return explain(model, volume, replace(request, layer="all"))
+            return explain(model, volumes, replace(request, layer="all"))
         except OutOfMemory:
             pass
-    return explain(model, volume, request, hierarchy, progress, cancel)
+    return explain(model, volumes, request, hierarchy, progress, cancel)
 
 
 def _head(volume: Volume) -> np.ndarray | None:

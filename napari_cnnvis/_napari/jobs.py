@@ -49,6 +49,8 @@ class JobRunner(QObject):
         self._closed = False
         self._worker: Any = None
         self._bar: activity | None = None
+        #: what the last job failed of, if it did
+        self.error: BaseException | None = None
         self._reported.connect(self._on_progress)
 
     @property
@@ -69,6 +71,7 @@ class JobRunner(QObject):
         if self.busy:
             return
         self._cancel = cancel = threading.Event()
+        self.error = None
         following, step = 0.0, ""
 
         def report(progress: Progress) -> None:
@@ -121,6 +124,7 @@ class JobRunner(QObject):
             self.finished.emit()
 
     def _fail(self, error: BaseException) -> None:
+        self.error = error
         if isinstance(error, CnnVisError):
             self.failed.emit(str(error))
         else:

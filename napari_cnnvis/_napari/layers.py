@@ -84,7 +84,14 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
     if known is None or "affine" not in known:
         scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
         return Volume(data, np.diag([*scale, 1.0]), name, orientation_known=False)
-    return Volume(data, known["affine"], name, known["header"], known["orientation_known"])
+    return Volume(
+        data,
+        known["affine"],
+        name,
+        known["header"],
+        known["orientation_known"],
+        stored_orientation=known.get("stored_orientation"),
+    )
 
 
 def snapshot(layer: Any) -> tuple[Any, dict[str, Any]]:

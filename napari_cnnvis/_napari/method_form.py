@@ -15,14 +15,15 @@ from qtpy.QtWidgets import (
     QSpinBox,
     QWidget,
 )
-from superqt import QSearchableComboBox
 
 from napari_cnnvis._napari.baseline_picker import BaselinePicker
 from napari_cnnvis._napari.hierarchy_picker import HierarchyPicker
 from napari_cnnvis._napari.layer_picker import LayerPicker
+from napari_cnnvis._napari.layer_tree import LayerTree
 from napari_cnnvis.explain.options import (
     ALIGNMENTS,
     DISAGREEMENT,
+    GRADIENT,
     JOINS,
     METHODS,
     OCCLUDING,
@@ -41,6 +42,11 @@ _TIPS = {
     "Exact for nets with global average pooling.",
     "grad-cam": "A layer's maps, weighted by the mean gradient of the score. One pass, any layer; "
     "as coarse as the layer.",
+    "grad-cam++": "As Grad-CAM, but places whose gradient is positive count for more; better where an "
+    "object is there several times.",
+    "hirescam": "As Grad-CAM, but without averaging the gradient over the layer: shows only what the "
+    "layer's cells really add to the score.",
+    "layercam": "Each cell is weighted by its own positive gradient; made for early, fine layers.",
     "sensitivity": "How far the score drops when a supervoxel is replaced by the baseline. Only what "
     "a region can change is computed, where the network allows it; what the map says depends on the "
     "baseline.",
@@ -67,6 +73,7 @@ class MethodForm(QGroupBox):
     def __init__(self, viewer: Any, scan: LayerPicker, parent: QWidget | None = None) -> None:
         super().__init__("Method", parent)
         self._shown: Any = None
+        self._has_probabilities = True
         self.method = QComboBox()
         for method, name in METHODS.items():
             self.method.addItem(name, method)
@@ -76,11 +83,7 @@ class MethodForm(QGroupBox):
         self.reason.setWordWrap(True)
         self.target = QComboBox()
         self.target.setToolTip("The class that the map explains.")
-        self.layer = QSearchableComboBox()
-        self.layer.setToolTip(
-            "The layer whose maps are shown, in forward order, with channels and cells. "
-            "★ marks the deepest one that still resolves about 7 cells along each axis."
-        )
+        self.layer = LayerTree()
         self.relu = QCheckBox("Only what supports the class")
         self.relu.setToolTip("ReLU, as in the Grad-CAM paper. Off keeps the sign.")
         self.score = _choices(SCORES, _SCORE_NAMES)
@@ -145,7 +148,7 @@ class MethodForm(QGroupBox):
         )
         self._rows = {
             "cam": [self.alignment],
-            "grad-cam": [self.layer, self.relu, self.score, self.alignment],
+            **{m: [self.layer, self.relu, self.score, self.alignment] for m in GRADIENT},
             "sensitivity": [
                 *(
                     self.baseline,
@@ -196,7 +199,8 @@ class MethodForm(QGroupBox):
             )
             box.setMinimumContentsLength(8)
         self.method.currentIndexChanged.connect(self._on_method)
-        self.layer.currentIndexChanged.connect(self._on_layer)
+        self.layer.changed.connect(lambda: self.view_changed.emit())
+        self.relu.clicked.connect(lambda: self.view_changed.emit())
         views = (self.alignment, self.target, self.score, self.quantity, self.join, self.map_of)
         for box in views:
             box.currentIndexChanged.connect(lambda: self.view_changed.emit())
@@ -211,25 +215,14 @@ class MethodForm(QGroupBox):
         if self._shown is layers:
             return
         first_time = self._shown is None or self._names() != list(model.class_names)
-        chosen = self.layer.currentData()
-        if self._shown is not None and chosen == self._shown.recommended:
-            chosen = None  # nobody chose it: follow the recommendation
         self._shown = layers
+        self._has_probabilities = model.outputs.has_probabilities
         if first_time:
             self.target.clear()
             self.target.addItems(model.class_names)
-        self.layer.blockSignals(True)
-        self.layer.clear()
-        for target in layers.targets:
-            cells = " × ".join(map(str, target.shape))
-            star = " ★ recommended" if target.name == layers.recommended else ""
-            self.layer.addItem(f"{target.name}  ({target.channels} × {cells}){star}", target.name)
-        names = [target.name for target in layers.targets]
-        wanted = chosen if chosen in names else layers.recommended
-        self.layer.setCurrentIndex(names.index(wanted) if wanted in names else -1)
-        self.layer.lineEdit().setCursorPosition(0)
-        self.layer.blockSignals(False)
+        self.layer.show_layers(layers.targets, layers.recommended)
         self._enable_cam(layers.no_cam_reason)
+        self._show_rows()
 
     def _names(self) -> list[str]:
         return [self.target.itemText(i) for i in range(self.target.count())]
@@ -259,7 +252,7 @@ class MethodForm(QGroupBox):
         return ExplainRequest(
             method=self.method.currentData(),
             target=self.target.currentIndex(),
-            layer=self.layer.currentData(),
+            layer=self.layer.current,
             relu=self.relu.isChecked(),
             score=self.score.currentData(),
             alignment=self.alignment.currentData(),
@@ -307,6 +300,7 @@ class MethodForm(QGroupBox):
         self.stride.setValue(defaults.stride)
         self.method.setToolTip(_TIPS[self.method.currentData()])
         self._show_rows()
+        self.view_changed.emit()
 
     def _show_rows(self) -> None:
         wanted = self._rows[self.method.currentData()]
@@ -314,13 +308,9 @@ class MethodForm(QGroupBox):
             shown = widget in wanted
             if widget is self.map_of:
                 shown = shown and self.map_of.count() > 1
+            if widget is self.score:
+                shown = shown and self._has_probabilities
             self.form.setRowVisible(widget, shown)
-
-    def _on_layer(self) -> None:
-        name = self.layer.currentData()
-        if name is not None:
-            self.layer.lineEdit().setCursorPosition(0)
-            self.view_changed.emit()
 
 
 def _choices(values: tuple[str, ...], names: dict[str, str] | None = None) -> QComboBox:

@@ -13,7 +13,7 @@ from napari_cnnvis.sample_data import sample_networks
 
 __all__ = ["ModelPicker"]
 
-_FILTER = "Checkpoints (*.safetensors *.pt *.pth *.ckpt *.npz);;All files (*)"
+_FILTER = "Checkpoints (*.safetensors *.pt *.pth *.ckpt *.pt2 *.ts *.npz *.zip);;All files (*)"
 
 
 class ModelPicker(QWidget):
@@ -28,7 +28,10 @@ class ModelPicker(QWidget):
         self.label = QElidingLabel("drop a file here")
         self.browse = QToolButton()
         self.browse.setText("Browse…")
-        self.browse.setToolTip("A .safetensors, PyTorch .pt/.pth/.ckpt or Lasagne .npz file.")
+        self.browse.setToolTip(
+            "A .safetensors, PyTorch .pt/.pth/.ckpt, TorchScript, .pt2 or Lasagne .npz file, or the zip "
+            "of a MONAI bundle. Drop a folder here for a MONAI bundle or a ClinicaDL MAPS."
+        )
         self.browse.clicked.connect(self._browse)
         self.samples = QToolButton()
         self.samples.setText("Samples")
@@ -47,6 +50,11 @@ class ModelPicker(QWidget):
             action = menu.addAction(path.stem)
             action.triggered.connect(lambda _=False, path=path: self.chosen.emit(str(path)))
         return menu
+
+    def show_none(self) -> None:
+        """Show that no checkpoint is loaded."""
+        self.label.setText("drop a file here")
+        self.label.setToolTip("")
 
     def show_path(self, path: str | Path) -> None:
         """Show which checkpoint is loaded."""

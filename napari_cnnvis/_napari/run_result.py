@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
 
 __all__ = ["RunResult"]
 
@@ -14,7 +14,8 @@ __all__ = ["RunResult"]
 class RunResult:
     """An attribution or the maps of all layers, with the request that led to it.
 
-    Other layers, alignments, classes, scores and baselines are shown from it at once.
+    Other layers, gradient methods, alignments, classes, scores and baselines are shown from
+    it at once, where they need no other run.
     """
 
     request: ExplainRequest
@@ -39,10 +40,14 @@ class RunResult:
         from napari_cnnvis.explain.layer_maps import LayerMaps
         from napari_cnnvis.explain.remap import remap
 
+        if isinstance(self.outcome, LayerMaps):
+            asked = request.target, request.score
+            if request.method not in GRADIENT or asked != (self.request.target, self.request.score):
+                return None
+            seen = self.outcome.of(request.method, request.relu, request.alignment)
+            return seen.get(request.layer)
         if request.method != self.request.method:
             return None
-        if isinstance(self.outcome, LayerMaps):
-            return self.outcome.aligned(request.alignment).get(request.layer)
         if self.outcome.regions is None:
             return self.outcome
         return remap(

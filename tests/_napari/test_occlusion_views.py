@@ -25,8 +25,7 @@ def panel(qtbot, tmp_path):
     data = np.random.default_rng(0).random((14, 15, 16)).astype(np.float32)
     data[:3] = 0
     viewer.add_image(data, name="scan")
-    panel._model = cv.Model(net, ["control", "patient"])
-    panel._predict()
+    panel.use_model(cv.Model(net, ["control", "patient"]))
     qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=60_000)
     panel.method_form.choose_class(1)
     panel.method_form.choose_method("sensitivity")

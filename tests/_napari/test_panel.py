@@ -49,10 +49,10 @@ def run(qtbot, panel, method):
 
 
 def test_empty_panel_says_what_to_do(panel):
-    assert "Open a scan" in panel.recognised.text()
+    assert "Open a scan" in panel.network.recognised.text()
     assert not panel.run_button.isEnabled()
     add_scan(panel)
-    assert "Choose a checkpoint" in panel.recognised.text()
+    assert "Choose a checkpoint" in panel.network.recognised.text()
 
 
 def test_panel_needs_no_torch():
@@ -66,13 +66,15 @@ def test_panel_needs_no_torch():
 def test_recognised_network_with_the_scans_probabilities(qtbot, panel, gap_file):
     add_scan(panel, shape=(24, 26, 28))
     load(qtbot, panel, gap_file)
-    text = panel.recognised.text()
+    text = panel.network.recognised.text()
     assert "VoxResNetGAP" in text
     assert "control" in text
     assert "%" in text
     assert panel.run_button.isEnabled()
-    labels = [panel.method_form.layer.itemText(i) for i in range(panel.method_form.layer.count())]
-    assert any(t.startswith("relu4 ") and "64 × 12 × 13 × 14" in t and "★" in t for t in labels)
+    layer = panel.method_form.layer
+    assert layer.current == "relu4"
+    layer.resize(400, 30)
+    assert layer.text() == "relu4  (64 × 12 × 13 × 14) ★"
 
 
 def test_cam_is_greyed_with_its_reason_without_a_gap_head(qtbot, panel, tmp_path):
@@ -126,7 +128,7 @@ def test_changing_the_layer_shows_its_map_without_a_run(qtbot, panel, gap_file):
     run(qtbot, panel, "grad-cam")
     overlay = panel.viewer.layers[-1]
     before = overlay.data.copy()
-    panel.method_form.layer.setCurrentIndex(panel.method_form.layer.findData("conv1b"))
+    panel.method_form.layer.choose("conv1b")
     assert not panel.jobs.busy
     assert overlay.name.endswith("conv1b")
     assert not np.array_equal(overlay.data, before)
@@ -137,7 +139,7 @@ def test_changing_the_alignment_moves_the_map_without_a_run(qtbot, panel, gap_fi
     load(qtbot, panel, gap_file)
     run(qtbot, panel, "grad-cam")
     overlay = panel.viewer.layers[-1]
-    panel.method_form.layer.setCurrentIndex(panel.method_form.layer.findData("relu4"))
+    panel.method_form.layer.choose("relu4")
     before = overlay.data.copy()
     panel.method_form.alignment.setCurrentIndex(1)
     assert not panel.jobs.busy
@@ -220,10 +222,10 @@ def test_a_dropped_checkpoint_is_loaded(qtbot, panel, gap_file):
     add_scan(panel)
     nothing = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
     enter = QDragEnterEvent(QPoint(1, 1), Qt.DropAction.CopyAction, mime, nothing[1], nothing[0])
-    panel.model_picker.dragEnterEvent(enter)
+    panel.network.picker.dragEnterEvent(enter)
     assert enter.isAccepted()
-    panel.model_picker.dropEvent(
+    panel.network.picker.dropEvent(
         QDropEvent(QPointF(1, 1), Qt.DropAction.CopyAction, mime, nothing[1], nothing[0])
     )
     qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=60_000)
-    assert "VoxResNetGAP" in panel.recognised.text()
+    assert "VoxResNetGAP" in panel.network.recognised.text()

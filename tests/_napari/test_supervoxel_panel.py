@@ -19,6 +19,7 @@ from napari_cnnvis._napari.region_layers import HIERARCHY_KEY
 from napari_cnnvis._napari.region_slider import RegionSlider
 from napari_cnnvis._napari.supervoxel_panel import _BOUNDARIES, SupervoxelPanel
 from napari_cnnvis.explain.region_scores import RegionScores
+from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.ucm.build import BOUNDARIES
 
 SPACING = (1.0, 1.5, 2.0)
@@ -582,7 +583,9 @@ def scores_of(hierarchy):
     logits = np.full((2, hierarchy.n_nodes, 2), np.nan, np.float32)
     logits[:, -8:] = np.random.default_rng(0).normal(size=(2, 8, 2))
     clean = np.array([0.3, -0.2], np.float32)
-    return RegionScores(clean, logits, ("blur", "0"), hierarchy, hierarchy.levels)
+    return RegionScores(
+        clean, logits, ("blur", "0"), Outputs("softmax", 2), hierarchy, hierarchy.levels
+    )
 
 
 def add_map(viewer, scores, class_=1, **more):

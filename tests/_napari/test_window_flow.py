@@ -39,6 +39,18 @@ def pick(qtbot, box: QComboBox, index: int):
     qtbot.waitUntil(lambda: box.currentIndex() == index, timeout=5000)
 
 
+def pick_layer(qtbot, tree, name):
+    """Open the tree of layers with the mouse, search, and click on a layer."""
+    click(tree)
+    qtbot.waitUntil(tree.popup.isVisible, timeout=5000)
+    QTest.keyClicks(tree.search, name)
+    item = tree.view.model().index(0, 0)
+    assert item.data().startswith(name)
+    click(tree.view.viewport(), tree.view.visualRect(item).center())
+    qtbot.waitUntil(lambda: tree.current == name, timeout=5000)
+    assert not tree.popup.isVisible()
+
+
 def pick_in_menu(menu: QMenu, text: str):
     action = next(a for a in menu.actions() if text in a.text())
     menu.popup(QPoint(100, 100))
@@ -84,11 +96,11 @@ def test_from_scan_to_overlay_by_mouse(window, qtbot):
     _, panel = viewer.window.add_plugin_dock_widget("napari-cnnvis", "Explain CNN")
     form = panel.method_form
     idle = lambda: not panel.jobs.busy  # noqa: E731
-    assert "Choose a checkpoint" in panel.recognised.text()
+    assert "Choose a checkpoint" in panel.network.recognised.text()
 
-    pick_in_menu(panel.model_picker.samples.menu(), "voxvgg")
+    pick_in_menu(panel.network.picker.samples.menu(), "voxvgg")
     qtbot.waitUntil(lambda: panel.ready and idle(), timeout=120_000)
-    assert "VoxVGG" in panel.recognised.text()
+    assert "VoxVGG" in panel.network.recognised.text()
     assert form.target.currentText() == "atrophy"
     bare = canvas(viewer)
 
@@ -107,7 +119,7 @@ def test_from_scan_to_overlay_by_mouse(window, qtbot):
     keep(viewer, "grad-cam-2d")
 
     before = gradcam.data.copy()
-    pick(qtbot, form.layer, form.layer.findData("conv3a"))
+    pick_layer(qtbot, form.layer, "conv3a")
     assert gradcam.name.endswith("conv3a")
     assert not np.array_equal(gradcam.data, before)
 
@@ -141,7 +153,7 @@ def test_cam_by_mouse_on_the_gap_network(window, qtbot):
     viewer = window
     viewer.open_sample("napari-cnnvis", "atrophy")
     _, panel = viewer.window.add_plugin_dock_widget("napari-cnnvis", "Explain CNN")
-    pick_in_menu(panel.model_picker.samples.menu(), "voxresnetgap")
+    pick_in_menu(panel.network.picker.samples.menu(), "voxresnetgap")
     qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=120_000)
     pick(qtbot, panel.method_form.method, panel.method_form.method.findData("cam"))
     click(panel.run_button)

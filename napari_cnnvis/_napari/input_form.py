@@ -1,0 +1,188 @@
+"""What the network expects of its input, as a form that makes an `InputSpec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLineEdit,
+    QWidget,
+)
+
+from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
+from napari_cnnvis.errors import VolumeError
+
+__all__ = ["InputForm"]
+
+_ORIENTATIONS = ("RAS", "LPS", "LAS", "RPS", "LIA", "SAR", "SPL", "PIR", "ASR")
+_SIZES = {
+    "any": "the whole scan",
+    "crop": "pad or crop to",
+    "resize": "scale to",
+    "window": "windows of",
+}
+_RULES = {
+    "max": "divided by the maximum",
+    "range": "minimum to maximum → 0 to 1",
+    "z-score": "z-score of non-zero voxels",
+    "percentile": "1st to 99th percentile → 0 to 1",
+    "none": "as they are",
+}
+
+
+class InputForm(QWidget):
+    """Size, voxel size, orientation, intensities; emits ``changed()`` when something is edited."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._channels = 1
+        self.size = QComboBox()
+        for key, text in _SIZES.items():
+            self.size.addItem(text, key)
+        self.size.setToolTip(
+            "How a scan is brought to the network's size: as it is; padded or cropped about its "
+            "centre; scaled; or cut into overlapping windows, for networks trained on patches."
+        )
+        self.shape = _Three(int, "a size in voxels", 96)
+        self.shape.setToolTip("Voxels along the network's axes.")
+        self.overlap = QDoubleSpinBox()
+        self.overlap.setRange(0, 0.9)
+        self.overlap.setSingleStep(0.05)
+        self.overlap.setToolTip("Share of a window that the next one covers as well.")
+        self.voxels = QComboBox()
+        self.voxels.addItem("as the scan has", False)
+        self.voxels.addItem("resampled to (mm)", True)
+        self.spacing = _Three(float, "a voxel size in mm", 1)
+        self.spacing.setToolTip("Millimetres between voxels along the network's axes.")
+        self.orientation = QComboBox()
+        self.orientation.setEditable(True)
+        self.orientation.addItem("as stored", None)
+        for letters in _ORIENTATIONS:
+            self.orientation.addItem(letters, letters)
+        self.orientation.setToolTip(
+            "Where the network's first, second and third axis point to: R(ight) or L(eft), A(nterior) "
+            "or P(osterior), S(uperior) or I(nferior)."
+        )
+        self.intensity = QComboBox()
+        for rule in INTENSITY_RULES:
+            self.intensity.addItem(_RULES[rule], rule)
+        self.intensity.setToolTip("How intensities were scaled in training.")
+        self.form = QFormLayout(self)
+        self.form.setContentsMargins(0, 0, 0, 0)
+        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        for label, widget in [
+            ("Size", self.size),
+            ("", self.shape),
+            ("Overlap", self.overlap),
+            ("Voxels", self.voxels),
+            ("", self.spacing),
+            ("Axes", self.orientation),
+            ("Intensities", self.intensity),
+        ]:
+            self.form.addRow(label, widget)
+        for box in (self.size, self.voxels, self.intensity):
+            box.currentIndexChanged.connect(self._edited)
+        self.orientation.currentTextChanged.connect(self._edited)
+        self.overlap.valueChanged.connect(self._edited)
+        self.shape.changed.connect(self._edited)
+        self.spacing.changed.connect(self._edited)
+        self.show_spec(InputSpec())
+
+    def show_spec(self, spec: InputSpec) -> None:
+        """Fill the form; nothing is emitted."""
+        self.blockSignals(True)
+        self._channels = spec.channels
+        kind = "any"
+        if spec.window:
+            kind = "window"
+        elif spec.shape:
+            kind = "resize" if spec.resize else "crop"
+        self.size.setCurrentIndex(self.size.findData(kind))
+        if spec.net_shape:
+            self.shape.set(spec.net_shape)
+        self.overlap.setValue(spec.overlap)
+        self.voxels.setCurrentIndex(self.voxels.findData(spec.spacing is not None))
+        if spec.spacing:
+            self.spacing.set(spec.spacing)
+        self.orientation.setCurrentText(spec.orientation or "as stored")
+        self.intensity.setCurrentIndex(self.intensity.findData(spec.intensity))
+        self.blockSignals(False)
+        self._show_rows()
+
+    def spec(self) -> InputSpec:
+        """What the form says.
+
+        Raises
+        ------
+        VolumeError
+            If the orientation or three numbers are none.
+        """
+        kind = self.size.currentData()
+        shape = None if kind == "any" else self.shape.get()
+        text = self.orientation.currentText().strip()
+        return InputSpec(
+            shape=shape if kind in ("crop", "resize") else None,
+            spacing=self.spacing.get() if self.voxels.currentData() else None,
+            orientation=None if text in ("", "as stored") else text,
+            intensity=self.intensity.currentData(),
+            channels=self._channels,
+            window=shape if kind == "window" else None,
+            overlap=self.overlap.value(),
+            resize=kind == "resize",
+        )
+
+    def _edited(self) -> None:
+        self._show_rows()
+        self.changed.emit()
+
+    def _show_rows(self) -> None:
+        kind = self.size.currentData()
+        self.form.setRowVisible(self.shape, kind != "any")
+        self.form.setRowVisible(self.overlap, kind == "window")
+        self.form.setRowVisible(self.spacing, bool(self.voxels.currentData()))
+
+
+class _Three(QLineEdit):
+    """Three numbers in one line, such as "96 × 112 × 96"; one number stands for all three."""
+
+    changed = Signal()
+
+    def __init__(self, kind: Callable[[str], Any], what: str, value: float) -> None:
+        super().__init__()
+        self._kind, self._what = kind, what
+        self.set((value,) * 3)
+        self.textEdited.connect(lambda: self.changed.emit())
+
+    def get(self) -> tuple[Any, ...]:
+        """The numbers.
+
+        Raises
+        ------
+        VolumeError
+            If they are not three positive numbers.
+        """
+        parts = re.split(r"[\s×x,;]+", self.text().strip())
+        try:
+            numbers = tuple(self._kind(part) for part in parts)
+        except ValueError:
+            numbers = ()
+        if len(numbers) == 1:
+            numbers *= 3
+        if len(numbers) != 3 or min(numbers) <= 0:
+            raise VolumeError(
+                f"'{self.text()}' is not {self._what}; write three positive numbers such as "
+                f"{' × '.join([str(self._kind('2'))] * 3)}."
+            )
+        return numbers
+
+    def set(self, values: Any) -> None:
+        """Show other numbers."""
+        self.setText(" × ".join(f"{value:g}" for value in values))
