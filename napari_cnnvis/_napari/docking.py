@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+from napari_cnnvis._napari.panels import register
 
 __all__ = ["DockedPanel"]
 
@@ -12,10 +17,19 @@ class DockedPanel(QWidget):
     """A panel that becomes a tab beside another of this plugin when it is docked.
 
     napari would stack them, and a small screen has no room for two.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        By which other panels find this one; see `panel_of`.
     """
 
-    def __init__(self) -> None:
+    _count = itertools.count()
+
+    def __init__(self, viewer: Any) -> None:
         super().__init__()
+        self.opened = next(self._count)
+        register(self, viewer)
         self._beside = QTimer(self)  # dies with the panel
         self._beside.setSingleShot(True)
         self._beside.timeout.connect(self._tab_with_others)

@@ -41,7 +41,7 @@ class ExplainPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
+        super().__init__(napari_viewer)
         self._viewer = napari_viewer
         self._predictions: Any = None
         self._grid_shape: tuple[int, ...] | None = None
@@ -129,6 +129,33 @@ class ExplainPanel(DockedPanel):
 
     def _forget_scan(self) -> None:
         self._predictions = self._grid_shape = self._result = None
+
+    def scan_replaced(self, predictions: Any = None) -> None:
+        """Notice that the scan layer's data was replaced in place by another scan.
+
+        Its predictions are shown if they are known, else asked for in the background.
+        """
+        if self.jobs.busy:
+            return
+        self._forget_scan()
+        self._predictions = predictions
+        self._refresh()
+        if predictions is None:
+            self._predict()
+
+    def show_map(self, attribution: Any, layer: Any, request: Any = None) -> None:
+        """Show a map of a scan layer that was computed elsewhere, in the panel's overlay.
+
+        With its request the panel shows other views of it as of a run of its own.
+        """
+        self._running_layer = layer
+        self._result = None if request is None else RunResult(request, attribution)
+        self._show(attribution, layer)
+
+    @property
+    def overlay(self) -> Any:
+        """The layer that shows the last map, or None if it is gone."""
+        return self._overlay if self._overlay in self._viewer.layers else None
 
     def _on_scan_changed(self) -> None:
         self._forget_scan()

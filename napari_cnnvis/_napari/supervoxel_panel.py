@@ -69,7 +69,7 @@ class SupervoxelPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
+        super().__init__(napari_viewer)
         self._viewer = napari_viewer
         self._began = 0.0
         self._folder = ""
