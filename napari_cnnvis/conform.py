@@ -176,10 +176,13 @@ class Conformed:
         labels = _resample(labels, self._sampled_shape, order=0)
         return np.ascontiguousarray(_crop_or_pad(labels, self.data.shape))
 
-    def back(self, result: np.ndarray) -> np.ndarray:
-        """A result of the model's grid on the scan's grid (trilinear, 0 where the model saw nothing)."""
+    def back(self, result: np.ndarray, order: int = 1) -> np.ndarray:
+        """A result of the model's grid on the scan's grid, 0 where the model saw nothing.
+
+        `order` 1 is trilinear, 0 takes the nearest voxel.
+        """
         result = _crop_or_pad(np.asarray(result, dtype=np.float32), self._sampled_shape)
-        result = _resample(result, self._oriented_shape, order=1)
+        result = _resample(result, self._oriented_shape, order=order)
         return np.ascontiguousarray(apply_orientation(result, self._unflips))
 
 

@@ -68,6 +68,8 @@ class Volume:
     stored_orientation : str, optional
         How the axes lay in the file, if `data` was reoriented for display since; a model
         that takes volumes as they are stored is given these axes.
+    source : str
+        The file that it was read from, "" if none; ``file.nii#3`` for volume 3 of a 4D file.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Volume:
     orientation_known: bool = True
     notes: tuple[str, ...] = ()
     stored_orientation: str | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
@@ -132,16 +135,18 @@ class Volume:
         """Whether both have the same shape and, to a micrometre, the same affine."""
         return self.shape == other.shape and np.allclose(self.affine, other.affine, atol=1e-3)
 
-    def reoriented(self, orientation: str) -> Volume:
+    def reoriented(self, orientation: str, remember: bool = False) -> Volume:
         """The same volume with its axes flipped and permuted to `orientation`, e.g. "SAR".
 
-        No voxel value changes; the affine follows.
+        No voxel value changes; the affine follows. With `remember` a model that takes
+        volumes as they are stored is still given the axes that this volume has now.
         """
         transform = orientation_change(self.affine, orientation)
         return replace(
             self,
             data=np.ascontiguousarray(apply_orientation(self.data, transform)),
             affine=self.affine @ inv_ornt_aff(transform, self.shape),
+            stored_orientation=(self.stored_orientation or self.orientation) if remember else None,
         )
 
 
@@ -217,7 +222,8 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
             "(sform and qform are 0), so left and right cannot be told apart.",
         )
     )
-    return Volume(data, image.affine, name, image.header.copy(), known, notes)
+    source = str(path.absolute()) + ("" if index is None else f"#{index}")
+    return Volume(data, image.affine, name, image.header.copy(), known, notes, source=source)
 
 
 def load_image(

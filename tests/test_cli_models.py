@@ -122,7 +122,7 @@ def test_several_channels(folder):
     model = cv.load_model(folder / "resnet2.pt", arch=RESNET.format(2), device="cpu")
     scans = [cv.read_volume(folder / f"{n}.nii.gz") for n in ("t1", "flair")]
     np.testing.assert_allclose(data, cv.grad_cam(model, scans, 0).data, rtol=1e-4, atol=1e-7)
-    assert record["scan"]["other_channels"] == ["flair"]
+    assert record["scan"]["other_channels"][0]["name"] == "flair"
 
 
 def test_a_missing_channel_is_a_plain_sentence(folder, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QWidget
@@ -67,3 +68,14 @@ class BaselinePicker(QWidget):
         if self.scan.isChecked() and self.layer.layer is not None:
             chosen.append(layer_to_volume(*snapshot(self.layer.layer)))
         return tuple(chosen)
+
+    def show_baselines(self, baselines: Baseline | Sequence[Baseline]) -> None:
+        """Tick these names and this number; scans are left as they are."""
+        given = baselines if isinstance(baselines, list | tuple) else [baselines]
+        for name, box in self.named.items():
+            box.setChecked(name in given)
+        numbers = [b for b in given if isinstance(b, int | float)]
+        self.number.setChecked(bool(numbers))
+        if numbers:
+            self.value.setValue(float(numbers[0]))
+        self.scan.setChecked(False)

@@ -22,9 +22,15 @@ from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.method_form import MethodForm
 from napari_cnnvis._napari.network_box import NetworkBox
-from napari_cnnvis._napari.overlay import is_overlay, overlay_arguments, style_overlay
+from napari_cnnvis._napari.overlay import (
+    OVERLAY_KEY,
+    is_overlay,
+    overlay_arguments,
+    style_overlay,
+)
+from napari_cnnvis._napari.rerun import plan_rerun
 from napari_cnnvis._napari.run_result import RunResult
-from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.errors import CnnVisError, MethodError
 from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.volume import Volume
@@ -46,6 +52,7 @@ class ExplainPanel(DockedPanel):
         self._predictions: Any = None
         self._grid_shape: tuple[int, ...] | None = None
         self._overlay: Any = None
+        self._pending: ExplainRequest | None = None
         self._result: RunResult | None = None
         self._hierarchy: tuple[Any, Any] | None = None
         self._began = 0.0
@@ -198,6 +205,34 @@ class ExplainPanel(DockedPanel):
 
     # --- running -----------------------------------------------------------------
 
+    def run_again(self, overlay: Any) -> None:
+        """Load the network of a map and run the method as it was run, on the map's scan.
+
+        Raises
+        ------
+        CnnVisError
+            If the record does not say what to run, or the scan or the network is not there.
+        """
+        if self.jobs.busy:
+            raise MethodError(
+                "A job is running in the panel Explain CNN; wait for it or cancel it."
+            )
+        rerun = plan_rerun(overlay.metadata[OVERLAY_KEY], self._viewer.layers, self.network.loaded)
+        self.scan.choose(rerun.scan)
+        self._pending = rerun.request
+        if rerun.path is None:
+            self._run_pending()
+        else:
+            self.network.load(rerun.path, rerun.recipe)
+
+    def _run_pending(self) -> None:
+        """Run what `run_again` asked for, as soon as the network and its layers are there."""
+        if self._pending is None or self.jobs.busy or not self.ready:
+            return
+        request, self._pending = self._pending, None
+        self.method_form.show_request(request, self._model.class_names)
+        self.run()
+
     def run(self) -> None:
         """Run the chosen method and add its map as a layer."""
         model, layer = self._model, self.scan.layer
@@ -232,6 +267,7 @@ class ExplainPanel(DockedPanel):
             if request.method == "sensitivity" and make_hierarchy is None:
                 self._hierarchy = scan_data, attribution.regions.hierarchy
             self.method_form.show_baselines(self._result.baselines)
+            self.method_form.show_levels(self._result.levels)
             self._show(attribution, layer)
             self.status.setText(_summary(attribution, self._head))
 
@@ -260,7 +296,9 @@ class ExplainPanel(DockedPanel):
             return
         try:
             request = self.method_form.request()
-            attribution = self._result.view(request, self.method_form.shown_baseline)
+            attribution = self._result.view(
+                request, self.method_form.shown_baseline, self.method_form.weights.weights()
+            )
         except CnnVisError as exc:
             self._say_error(str(exc))
             return
@@ -293,9 +331,11 @@ class ExplainPanel(DockedPanel):
             return
         if self._model is not None and self._predictions is None and not self._failed:
             self._predict()
+            return
+        self._run_pending()
 
     def _say_error(self, text: str) -> None:
-        self._failed = True
+        self._failed, self._pending = True, None
         self.status.setText(f"⚠ {text}")
         self.network.on_failed()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, volume_to_layer
+from napari_cnnvis._napari.overlay import map_style
 from napari_cnnvis.sample_data import sample_path
 from napari_cnnvis.volume import read_volume, write_volume
 
@@ -24,16 +27,41 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
 
 
 def read_scans(path: str | Sequence[str]) -> list[LayerData]:
-    """One image layer for each scan; what was doubtful in a file is shown as a warning."""
+    """One image layer for each scan or saved map; what was doubtful is shown as a warning."""
     from napari.utils.notifications import show_warning
 
     layers = []
     for one in [path] if isinstance(path, str) else path:
+        if sidecar_of_map(one) is not None:
+            layers.append(_read_map(one))
+            continue
         volume = read_volume(one)
         for note in volume.notes:
             show_warning(note)
         layers.append((*volume_to_layer(volume), "image"))
     return layers
+
+
+def sidecar_of_map(path: str) -> dict[str, Any] | None:
+    """The record beside a file, if there is one and it is a map's."""
+    side = Path(path).with_name(Path(path).name.removesuffix(".gz").rpartition(".")[0] + ".json")
+    try:
+        record = json.loads(side.read_text())
+    except (OSError, ValueError):
+        return None
+    is_record = isinstance(record, dict) and {"method", "class_name", "versions"} <= set(record)
+    return record if is_record else None
+
+
+def _read_map(path: str) -> LayerData:
+    """A saved map with its looks, on the axes of the viewer."""
+    from napari_cnnvis.explain.attribution import Attribution
+
+    attribution = Attribution.load(path)
+    data, arguments = volume_to_layer(attribution.source)
+    style = map_style(attribution, data)
+    arguments["metadata"] |= style.pop("metadata")
+    return data, {**arguments, **style}, "image"
 
 
 def write_scan(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

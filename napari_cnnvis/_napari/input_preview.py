@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer
 
 from napari_cnnvis._napari.jobs import JobRunner
-from napari_cnnvis._napari.layer_picker import PREVIEW_KEY
+from napari_cnnvis._napari.layer_picker import NO_SCAN_KEY
 from napari_cnnvis._napari.layers import layer_to_volume, volume_to_layer
 
 __all__ = ["InputPreview"]
@@ -93,7 +93,7 @@ class InputPreview(QObject):
                 layer.scale, layer.translate = arguments["scale"], arguments["translate"]
                 layer.name = arguments["name"]
             else:
-                metadata = {**arguments.pop("metadata"), PREVIEW_KEY: True}
+                metadata = {**arguments.pop("metadata"), NO_SCAN_KEY: True}
                 layer = self._viewer.add_image(data, metadata=metadata, **arguments)
                 self._layers.append(layer)
             low, high = float(data.min()), float(data.max())

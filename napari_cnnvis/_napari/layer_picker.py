@@ -12,16 +12,16 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_cnnvis._napari.overlay import is_overlay
 from napari_cnnvis._napari.region_layers import is_contours
 
-__all__ = ["PREVIEW_KEY", "LayerPicker", "is_scan"]
+__all__ = ["NO_SCAN_KEY", "LayerPicker", "is_scan"]
 
-#: metadata entry that marks a layer with a network's input
-PREVIEW_KEY = "model input"
+#: metadata entry of image layers that this plugin adds beside the scans, such as previews
+NO_SCAN_KEY = "not a scan"
 
 
 def is_scan(layer: Any) -> bool:
     """Whether a layer is a 3D image, and not a map, contours or a network's input."""
     image = isinstance(layer, Image) and layer.ndim == 3
-    made = is_overlay(layer) or is_contours(layer) or PREVIEW_KEY in layer.metadata
+    made = is_overlay(layer) or is_contours(layer) or NO_SCAN_KEY in layer.metadata
     return image and not made
 
 

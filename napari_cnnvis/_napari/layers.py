@@ -29,7 +29,7 @@ def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
     and kept in the metadata, for the model and for saving. The centre of the
     volume stays where it is.
     """
-    shown = volume.reoriented(_AXES)
+    shown = volume.reoriented(_AXES, remember=True)
     spacing = np.array(shown.spacing)
     half = (np.array(shown.shape) - 1) / 2
     centre = (shown.affine @ [*half, 1])[_ROWS]
@@ -46,7 +46,8 @@ def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         "metadata": {
             METADATA_KEY: {
                 "affine": shown.affine,
-                "stored_orientation": volume.orientation,
+                "stored_orientation": shown.stored_orientation,
+                "source": volume.source,
                 "orientation_known": volume.orientation_known,
                 "header": volume.header,
                 "notes": volume.notes,
@@ -91,6 +92,7 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
         known["header"],
         known["orientation_known"],
         stored_orientation=known.get("stored_orientation"),
+        source=known.get("source", ""),
     )
 
 

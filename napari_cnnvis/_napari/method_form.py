@@ -20,6 +20,8 @@ from napari_cnnvis._napari.baseline_picker import BaselinePicker
 from napari_cnnvis._napari.hierarchy_picker import HierarchyPicker
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layer_tree import LayerTree
+from napari_cnnvis._napari.level_weights import LevelWeights
+from napari_cnnvis._napari.preferences import preference
 from napari_cnnvis.explain.options import (
     ALIGNMENTS,
     DISAGREEMENT,
@@ -78,7 +80,7 @@ class MethodForm(QGroupBox):
         for method, name in METHODS.items():
             self.method.addItem(name, method)
             self.method.setItemData(self.method.count() - 1, _TIPS[method], Qt.ToolTipRole)
-        self.method.setCurrentIndex(self.method.findData("grad-cam"))
+        self.choose_method(preference("method"))
         self.reason = QLabel()
         self.reason.setWordWrap(True)
         self.target = QComboBox()
@@ -109,6 +111,11 @@ class MethodForm(QGroupBox):
         )
         self.join = _choices(tuple(JOINS), JOINS)
         self.join.setToolTip("How the values of a voxel's regions on the levels are joined.")
+        self.weights = LevelWeights()
+        self.weights.setToolTip(
+            "After a run: how much each level counts, from its finest with most regions on the left. "
+            "Drawn anew at once."
+        )
         self.margin = QSpinBox()
         self.margin.setRange(0, 50)
         self.margin.setSuffix(" mm")
@@ -143,6 +150,7 @@ class MethodForm(QGroupBox):
             "measured on three regions and shown."
         )
         self.head_only = QCheckBox("Hide what lies outside the head")
+        self.head_only.setChecked(bool(preference("hide_outside")))
         self.head_only.setToolTip(
             "Only for display; the status line says how much of the map lies outside."
         )
@@ -158,7 +166,7 @@ class MethodForm(QGroupBox):
                     self.quantity,
                     self.score,
                 ),
-                *(self.join, self.map_of, self.time_limit, self.half),
+                *(self.join, self.weights, self.map_of, self.time_limit, self.half),
             ],
             "box": [
                 *(self.baseline, self.size, self.stride, self.quantity, self.score),
@@ -183,6 +191,7 @@ class MethodForm(QGroupBox):
             ("Stride", self.stride),
             ("Shows", self.quantity),
             ("Levels", self.join),
+            ("", self.weights),
             ("Map of", self.map_of),
             ("Time limit", self.time_limit),
             ("", self.half),
@@ -204,6 +213,7 @@ class MethodForm(QGroupBox):
         views = (self.alignment, self.target, self.score, self.quantity, self.join, self.map_of)
         for box in views:
             box.currentIndexChanged.connect(lambda: self.view_changed.emit())
+        self.weights.changed.connect(lambda: self.view_changed.emit())
         self.head_only.toggled.connect(lambda: self.head_only_changed.emit())
         self._on_method()
 
@@ -286,6 +296,37 @@ class MethodForm(QGroupBox):
         self.map_of.blockSignals(False)
         self._show_rows()
 
+    def show_levels(self, counts: tuple[int, ...]) -> None:
+        """Offer weights for the levels of a run, if it had several."""
+        self.weights.show_levels(counts if len(counts) > 1 else ())
+        self._show_rows()
+
+    def show_request(self, request: ExplainRequest, names: tuple[str, ...]) -> None:
+        """Fill in a request; `names` are the model's targets."""
+        self.choose_method(request.method)
+        if isinstance(request.target, str):
+            if request.target in names:
+                self.choose_class(names.index(request.target))
+        else:
+            self.choose_class(request.target)
+        if request.layer is not None:
+            self.layer.choose(request.layer)
+        self.relu.setChecked(request.relu)
+        for box, value in [
+            (self.score, request.score),
+            (self.alignment, request.alignment),
+            (self.quantity, request.quantity),
+            (self.join, request.join),
+        ]:
+            box.setCurrentIndex(box.findData(value))
+        if request.finest is not None:
+            self.regions.setValue(request.finest)
+        self.margin.setValue(round(request.margin))
+        self.size.setValue(request.size)
+        self.stride.setValue(request.stride)
+        if request.method in OCCLUDING:
+            self.baseline.show_baselines(request.baseline)
+
     def description(self) -> str:
         """What a run does, in a few words."""
         return f"{self.method.currentText()} of {self.target.currentText()}"
@@ -308,6 +349,8 @@ class MethodForm(QGroupBox):
             shown = widget in wanted
             if widget is self.map_of:
                 shown = shown and self.map_of.count() > 1
+            if widget is self.weights:
+                shown = shown and bool(self.weights.sliders)
             if widget is self.score:
                 shown = shown and self._has_probabilities
             self.form.setRowVisible(widget, shown)

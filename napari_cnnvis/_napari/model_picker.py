@@ -9,6 +9,7 @@ from qtpy.QtCore import QMimeData, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QToolButton, QWidget
 from superqt import QElidingLabel
 
+from napari_cnnvis._napari.preferences import recall, remember
 from napari_cnnvis.sample_data import sample_networks
 
 __all__ = ["ModelPicker"]
@@ -24,7 +25,6 @@ class ModelPicker(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAcceptDrops(True)
-        self._folder = ""
         self.label = QElidingLabel("drop a file here")
         self.browse = QToolButton()
         self.browse.setText("Browse…")
@@ -62,9 +62,11 @@ class ModelPicker(QWidget):
         self.label.setToolTip(str(path))
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open a checkpoint", self._folder, _FILTER)
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open a checkpoint", recall("checkpoint folder"), _FILTER
+        )
         if path:
-            self._folder = str(Path(path).parent)
+            remember("checkpoint folder", str(Path(path).parent))
             self.chosen.emit(path)
 
     def dragEnterEvent(self, event: Any) -> None:

@@ -7,16 +7,12 @@ from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QDialog,
-    QDialogButtonBox,
     QFormLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
-    QTextBrowser,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -27,6 +23,8 @@ from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.model_picker import ModelPicker
 from napari_cnnvis._napari.model_settings import ModelSettings
+from napari_cnnvis._napari.preferences import preference
+from napari_cnnvis._napari.text_window import show_text
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.models.recipes import Recipe
 
@@ -141,9 +139,10 @@ class NetworkBox(QGroupBox):
 
             self._cache = CheckpointCache()
         cache = self._cache
+        device = preference("device")
 
         def job(progress: Any, cancel: Any) -> Any:
-            loaded = cache.load(path, recipe, trust, shape=shape)
+            loaded = cache.load(path, recipe, trust, device, shape)
             if recipe is not None:
                 from napari_cnnvis.models.recipes import remember
 
@@ -240,22 +239,10 @@ class NetworkBox(QGroupBox):
         self.preview.show(self.snapshots(), spec)
 
     def _show_report(self) -> None:
-        window = QDialog(self)
-        window.setWindowTitle(f"Report: {Path(self.loaded.report.path).name}")
-        text = QTextBrowser()
-        rows = (
-            f"<tr><td><b>{a}</b>&nbsp;&nbsp;</td><td>{b}</td></tr>"
-            for a, b in self.loaded.report.rows()
-        )
-        text.setHtml(f"<table cellspacing='6'>{''.join(rows)}</table>")
-        close = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        close.rejected.connect(window.close)
-        column = QVBoxLayout(window)
-        column.addWidget(text)
-        column.addWidget(close)
-        window.resize(640, 420)
-        window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        window.show()
+        report = self.loaded.report
+        rows = (f"<tr><td><b>{a}</b>&nbsp;&nbsp;</td><td>{b}</td></tr>" for a, b in report.rows())
+        table = f"<table cellspacing='6'>{''.join(rows)}</table>"
+        show_text(self, f"Report: {Path(report.path).name}", table)
 
 
 def _button(text: str, tip: str) -> QPushButton:

@@ -32,7 +32,19 @@ class RunResult:
         scores = getattr(self.outcome, "regions", None)
         return () if scores is None else scores.baselines
 
-    def view(self, request: ExplainRequest, shown: str | None) -> Any:
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Numbers of regions of the run's levels, fine to coarse, if it had any."""
+        scores = getattr(self.outcome, "regions", None)
+        levels = getattr(scores, "levels", ())
+        return tuple(len(set(level.tolist())) for level in levels)
+
+    def view(
+        self,
+        request: ExplainRequest,
+        shown: str | None,
+        level_weights: list[float] | None = None,
+    ) -> Any:
         """The attribution for what the form asks now, or None if that takes another run.
 
         `shown` is the name of a baseline, "disagreement", or None for their mean.
@@ -51,5 +63,11 @@ class RunResult:
         if self.outcome.regions is None:
             return self.outcome
         return remap(
-            self.outcome, request.target, request.quantity, request.score, shown, request.join
+            self.outcome,
+            request.target,
+            request.quantity,
+            request.score,
+            shown,
+            request.join,
+            level_weights,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,18 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.conform import Conformed
+from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.volume import Scan, Volume, atomic_path, channels_of, write_volume
+from napari_cnnvis.volume import (
+    Scan,
+    Volume,
+    atomic_path,
+    channels_of,
+    read_volume,
+    write_volume,
+)
 
-__all__ = ["Attribution", "provenance_of"]
+__all__ = ["Attribution", "provenance_of", "sidecar"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +52,9 @@ class Attribution:
     regions : RegionScores or None
         For sensitivity: the scores of every region, from which other maps follow
         without running the network again.
+    nearest : callable or None
+        Gives the map with each voxel taken from the nearest cell of the layer, not
+        interpolated.
     """
 
     data: np.ndarray
@@ -53,6 +65,7 @@ class Attribution:
     partial: bool = False
     notes: tuple[str, ...] = ()
     regions: Any = None
+    nearest: Callable[[], np.ndarray] | None = None
 
     @property
     def name(self) -> str:
@@ -60,6 +73,30 @@ class Attribution:
         p = self.provenance
         parts = [p["method"], p["class_name"], p.get("layer") or p.get("shown") or ""]
         return " · ".join(filter(None, parts)) + (" (partial)" if self.partial else "")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Attribution:
+        """A map that `save` wrote, with its record from the JSON beside it.
+
+        Its ``source`` is the map's own volume; scores of regions are not kept in files.
+
+        Raises
+        ------
+        VolumeError
+            If a file is missing or damaged.
+        """
+        volume = read_volume(path)
+        side = sidecar(path)
+        try:
+            record = json.loads(side.read_text())
+            notes, partial = tuple(record.pop("notes", ())), bool(record.pop("partial", False))
+            record["method"], record["class_name"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+            raise VolumeError(
+                f"{side}, which should hold the record of {Path(path).name}, is missing or damaged; "
+                "a map is saved as two files that belong together."
+            ) from exc
+        return cls(volume.data, volume.affine, record, volume, partial=partial, notes=notes)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the map as float32 NIfTI or MGH, and its provenance as JSON beside it.
@@ -80,8 +117,7 @@ class Attribution:
             self.source.orientation_known,
         )
         write_volume(volume, path)
-        side = path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
-        with atomic_path(side) as temporary:
+        with atomic_path(sidecar(path)) as temporary:
             temporary.write_text(
                 json.dumps(
                     {**self.provenance, "partial": self.partial, "notes": self.notes}, indent=2
@@ -91,12 +127,18 @@ class Attribution:
         return path
 
 
+def sidecar(path: str | os.PathLike) -> Path:
+    """Where the record of a map lies: ``map.json`` beside ``map.nii.gz``."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
+
+
 def provenance_of(
     model: Model, volume: Scan, conformed: Conformed, method: str, target: int, **parameters: Any
 ) -> dict[str, Any]:
     """The record that goes with a map: everything needed to make it again, as plain values."""
     first, *others = channels_of(volume)
-    more = {"other_channels": [other.name for other in others]} if others else {}
+    more = {"other_channels": [_place(other) for other in others]} if others else {}
     return {
         "method": method,
         "class": target,
@@ -104,14 +146,27 @@ def provenance_of(
         **parameters,
         "model": {
             "architecture": model.architecture,
+            "path": model.path,
+            "arch": model.arch,
             "class_names": list(model.class_names),
+            "names": list(model.names),
             "weights_sha256": model.weights_hash(),
             "output": model.outputs.kind,
             "input": model.input_spec.to_dict(),
             "grid": list(conformed.data.shape),
             "device": str(model.device),
         },
-        "scan": {"name": first.name, "shape": list(first.shape), **more},
+        "scan": {**_place(first), "shape": list(first.shape), **more},
         "versions": {name: version(name) for name in ("napari-cnnvis", "torch", "numpy")},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _place(volume: Volume) -> dict[str, Any]:
+    """Name, file and axes of a volume."""
+    return {
+        "name": volume.name,
+        "source": volume.source,
+        "axes": volume.orientation,
+        "stored_axes": volume.stored_orientation or volume.orientation,
     }

@@ -190,6 +190,7 @@ def box_sensitivity(
         size=size,
         stride=stride,
         baseline=list(scan.names),
+        baseline_sources=scan.sources,
         quantity=quantity,
         score=model.outputs.score_name(score),
         inside=inside if isinstance(inside, str) else "everywhere" if inside is None else "mask",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_cnnvis.models.tracker import LayerGrid
 from napari_cnnvis.models.windows import importance
 from napari_cnnvis.volume import Volume
 
-__all__ = ["LayerMaps", "Piece", "interpolate"]
+__all__ = ["LayerMaps", "Piece", "interpolate", "nearest_cells"]
 
 
 def interpolate(
@@ -52,6 +53,18 @@ def interpolate(
             weights[np.flatnonzero(there), cell[there]] = weight[there]
         result = np.moveaxis(np.tensordot(weights, result, (1, axis)), 0, axis)
     return np.ascontiguousarray(result)
+
+
+def nearest_cells(
+    cells: np.ndarray, shape: tuple[int, ...], grid: LayerGrid | None = None
+) -> np.ndarray:
+    """The nearest cell at every input voxel, not interpolated; see `interpolate`."""
+    index = []
+    for axis, n in enumerate(shape):
+        start, step = _start_and_step(n, cells.shape[axis], grid, axis)
+        position = np.floor((np.arange(n) - start) / step + 0.5).astype(int)
+        index.append(position.clip(0, cells.shape[axis] - 1))
+    return np.asarray(cells, np.float32)[np.ix_(*index)]
 
 
 def _start_and_step(n: int, size: int, grid: LayerGrid | None, axis: int) -> tuple[float, float]:
@@ -152,7 +165,12 @@ class LayerMaps(Mapping[str, Attribution]):
             self.volume,
             native=self._cells(self.pieces[0], name) if len(self.pieces) == 1 else None,
             notes=notes,
+            nearest=None if len(self.pieces) > 1 else partial(self._nearest, name, grid),
         )
+
+    def _nearest(self, name: str, grid: LayerGrid | None) -> np.ndarray:
+        (piece,) = self.pieces
+        return self.conformed.back(nearest_cells(self._cells(piece, name), piece.shape, grid), 0)
 
     def _cells(self, piece: Piece, name: str) -> np.ndarray:
         cells = piece.cells[self.method][name]

@@ -99,6 +99,11 @@ class OccludedScan:
         """What the baselines are called."""
         return options.baseline_names(self.given)
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The files of those baselines that are scans."""
+        return {b.name: b.source for b in self.given if isinstance(b, Volume)}
+
     @cached_property
     def conformed(self) -> Conformed:
         """The scan as the network sees it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution
@@ -19,6 +21,7 @@ def remap(
     score: str = "probability",
     baseline: str | None = None,
     join: str = "mean",
+    level_weights: Sequence[float] | None = None,
 ) -> Attribution:
     """The attribution of another class, score, quantity, baseline or way to join the levels.
 
@@ -30,6 +33,8 @@ def remap(
         The class, by index or name.
     quantity, score, join
         As in `sensitivity`; boxes have no levels to join.
+    level_weights : sequence of float, optional
+        A weight of 0 or more for each level, fine to coarse; all 1 by default.
     baseline : str, optional
         One of the run's baselines; "disagreement" for how far their maps lie apart
         (largest minus smallest); their mean by default.
@@ -47,7 +52,9 @@ def remap(
         target = names.index(target)
     if isinstance(target, str) or not 0 <= target < len(names):
         raise MethodError(f"There is no class {target!r}; the classes are {', '.join(names)}.")
-    how = {"join": join} if isinstance(scores, RegionScores) else {}
+    how: dict[str, Any] = {"join": join} if isinstance(scores, RegionScores) else {}
+    if how and level_weights is not None:
+        how["level_weights"] = [float(w) for w in level_weights]
     provenance = {
         **attribution.provenance,
         "class": int(target),

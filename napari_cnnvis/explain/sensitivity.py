@@ -157,6 +157,9 @@ def sensitivity(
         join=join,
         margin=float(margin),
         levels=[len(np.unique(level)) for level in node_of_leaf],
+        level_counts=None if levels is None else [int(n) for n in levels],
+        hierarchy=hierarchy.origin,
+        baseline_sources=scan.sources,
         regions_scored=len(occlusions.boxes),
         engine=report.to_dict(),
     )

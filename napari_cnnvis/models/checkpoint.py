@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from napari_cnnvis.conform import InputSpec
-from napari_cnnvis.errors import CheckpointError, VolumeError
+from napari_cnnvis.errors import CheckpointError, MethodError, VolumeError
 from napari_cnnvis.models.architectures import ARCHITECTURES, build, recognise
 from napari_cnnvis.models.factories import parse_architecture
 from napari_cnnvis.models.files import CheckpointFile, check_header, read_file, write_safetensors
@@ -20,6 +20,7 @@ from napari_cnnvis.models.lasagne import from_lasagne
 from napari_cnnvis.models.layers import input_channels
 from napari_cnnvis.models.lookalikes import looks_like
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.models.weights import load_weights
 
 __all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model", "sidecar_of"]
@@ -77,6 +78,7 @@ class OpenedCheckpoint:
             notes=self.notes,
             output=output or header.get("output"),
             arch=self.arch,
+            path=str(self.file.path.absolute()),
         )
 
 
@@ -333,11 +335,14 @@ def save_model(
     if name in ARCHITECTURES and not arch:
         architecture: Any = {"name": name, "arguments": _arguments(module)}
         n_classes = _arguments(module)["n_classes"]
-        if class_names is None or len(class_names) != n_classes:
+        if not class_names:
             raise CheckpointError(
-                f"{len(class_names or ())} class names were given for {n_classes} outputs of {name}; "
-                "give one name for each."
+                f"0 class names were given for {n_classes} outputs of {name}; give one name for each."
             )
+        try:
+            Outputs.of(output, n_classes).target_names(class_names)
+        except MethodError as exc:
+            raise CheckpointError(str(exc)) from exc
     elif arch:
         architecture = str(parse_architecture(arch))
     else:

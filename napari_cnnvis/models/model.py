@@ -84,6 +84,8 @@ class Model:
         "sigmoid", several as "softmax".
     arch : str, optional
         How the network is made, as text for `load_model`, so that it can be saved.
+    path : str, optional
+        The checkpoint that it was loaded from.
 
     Raises
     ------
@@ -105,13 +107,14 @@ class Model:
         notes: Sequence[str] = (),
         output: str | None = None,
         arch: str | None = None,
+        path: str | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.module = module.to(self.device)
         if self.device.type == "cpu":
             self.module.to(memory_format=torch.channels_last_3d)  # Conv3d runs about twice as fast
         self.architecture = architecture or type(module).__name__
-        self.arch = arch or ""
+        self.arch, self.path = arch or "", path or ""
         self.training = dict(training or {})
         self._layers = lru_cache(maxsize=8)(self._find_layers)
         self.input_spec, found = self._fitting(input_spec or InputSpec())
@@ -122,6 +125,8 @@ class Model:
             raise MethodError(f"{self.architecture} cannot be explained. {layers.no_scores_reason}")
         self.outputs = Outputs.of(output, layers.n_outputs, layers.last)
         self.class_names = self.outputs.target_names(class_names)
+        #: the names that were given, from which those of the targets follow
+        self.names = tuple(class_names or ())
 
     def _fitting(self, spec: InputSpec) -> tuple[InputSpec, tuple[str, ...]]:
         """`spec`, with a shape that the network can take if it has none and cannot take any."""
@@ -184,6 +189,7 @@ class Model:
             "notes": self._given_notes,
             "output": self.outputs.kind,
             "arch": self.arch,
+            "path": self.path,
         }
         return Model(**{**given, **changes})
 

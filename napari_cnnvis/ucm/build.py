@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -111,9 +112,9 @@ def build_hierarchy(
     parents, altitudes = merge_tree(graph, criterion, cancel)
     leaves = np.zeros(volume.shape, np.int32)
     leaves[box] = np.concatenate([[0], region + 1])[labels]
-    return Hierarchy.from_tree(
-        leaves, parents, altitudes, counts or default_counts(len(graph.sizes))
-    )
+    counts = [int(n) for n in counts or default_counts(len(graph.sizes))]
+    hierarchy = Hierarchy.from_tree(leaves, parents, altitudes, counts)
+    return replace(hierarchy, origin={"boundary": boundary, "counts": counts})
 
 
 def default_counts(

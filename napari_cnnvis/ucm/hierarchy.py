@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class Hierarchy:
     levels : array, int64, shape (n_levels, n_leaves)
         The segmentations that sensitivity averages over, fine to coarse: for
         each level, the node that a leaf belongs to.
+    origin : dict
+        Where it comes from, as plain values: arguments of `build_hierarchy` or files.
 
     Use `build_hierarchy` or `Hierarchy.from_levels` to make one.
     """
@@ -48,6 +51,7 @@ class Hierarchy:
     parents: np.ndarray
     altitudes: np.ndarray
     levels: np.ndarray
+    origin: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_tree(
@@ -105,7 +109,8 @@ class Hierarchy:
         """
         from napari_cnnvis.ucm.files import load_hierarchy
 
-        return load_hierarchy(path)
+        loaded = load_hierarchy(path)
+        return replace(loaded, origin={"files": [os.path.abspath(path)], "background": None})
 
     @classmethod
     def read(
@@ -126,11 +131,13 @@ class Hierarchy:
         VolumeError
             If a file cannot be read, or the levels do not nest.
         """
-        from napari_cnnvis.ucm.files import is_saved_hierarchy, load_hierarchy, read_levels
+        from napari_cnnvis.ucm.files import is_saved_hierarchy, read_levels
 
         if isinstance(path, str | os.PathLike) and is_saved_hierarchy(path):
-            return load_hierarchy(path)
-        return cls.from_levels(read_levels(path), background)
+            return cls.load(path)
+        files = [path] if isinstance(path, str | os.PathLike) else list(path)
+        origin = {"files": [os.path.abspath(file) for file in files], "background": background}
+        return replace(cls.from_levels(read_levels(path), background), origin=origin)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write it to one ``.npz`` file; see `files.save_hierarchy`.

@@ -9,7 +9,7 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain_panel import ExplainPanel
-from napari_cnnvis._napari.layer_picker import PREVIEW_KEY
+from napari_cnnvis._napari.layer_picker import NO_SCAN_KEY
 from napari_cnnvis._napari.layers import volume_to_layer
 from napari_cnnvis.models.networks import VoxResNetGAP
 from napari_cnnvis.models.recipes import file_hash, remembered
@@ -202,7 +202,7 @@ def test_several_channels_ask_for_one_layer_each(qtbot, panel, box):
     panel.run()
     settle(qtbot, panel)
     overlay = panel.viewer.layers[-1]
-    assert overlay.metadata["attribution"]["scan"]["other_channels"] == ["flair"]
+    assert overlay.metadata["attribution"]["scan"]["other_channels"][0]["name"] == "flair"
     panel.use_model(cv.Model(small(), device="cpu"))
     assert box.channels.pickers == []
     settle(qtbot, panel)
@@ -241,7 +241,7 @@ def test_the_models_input_is_shown_and_follows_the_settings(qtbot, panel, box):
     box.settings.preview.setChecked(True)
     qtbot.waitUntil(lambda: len(panel.viewer.layers) == 2, timeout=20_000)
     shown = panel.viewer.layers[-1]
-    assert shown.metadata[PREVIEW_KEY]
+    assert shown.metadata[NO_SCAN_KEY]
     assert shown.data.shape == (24, 24, 24)
     assert shown.data.max() == 1
     middle = (np.array(shown.data.shape) - 1) / 2

@@ -1,0 +1,291 @@
+"""The panel "Maps": compare maps, see where each comes from, run one again, copy it as Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QVBoxLayout,
+)
+
+from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.layer_picker import is_scan
+from napari_cnnvis._napari.map_comparison import GridOfMaps, SharedLimits, difference
+from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.panels import panel_of
+from napari_cnnvis._napari.text_window import show_text
+from napari_cnnvis.errors import CnnVisError
+
+__all__ = ["MapsPanel"]
+
+_NO_MAPS = "No maps yet: run a method in the panel Explain CNN, or open a saved map."
+
+
+class MapsPanel(DockedPanel):
+    """Lists the maps in the viewer; the ticked ones are compared, the chosen one is described.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self._viewer = napari_viewer
+        self._shared: SharedLimits | None = None
+        self._grid: GridOfMaps | None = None
+        self.list = QListWidget()
+        self.list.setToolTip("Tick the maps to compare; choose one to see where it comes from.")
+        self.share = _button(
+            "Share limits", "The same colours mean the same values in all ticked maps."
+        )
+        self.share.setCheckable(True)
+        self.grid = _button(
+            "Grid", "Each ticked map on its own picture of the scan, with one camera."
+        )
+        self.grid.setCheckable(True)
+        self.subtract = _button("Difference", "A layer with the first ticked map minus the second.")
+        self.about = QLabel()
+        self.about.setWordWrap(True)
+        self.about.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.copy = _button(
+            "Copy as Python", "A script that makes this map again, in the clipboard."
+        )
+        self.again = _button("Run again", "Load the network and run the method as it was run.")
+        self.reading = _button(
+            "How to read it", "What the map's values mean, and what to beware of."
+        )
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        compare = QHBoxLayout()
+        for button in (self.share, self.grid, self.subtract):
+            compare.addWidget(button)
+        one = QGroupBox("Chosen map")
+        inside = QVBoxLayout(one)
+        inside.addWidget(self.about)
+        row = QHBoxLayout()
+        for button in (self.copy, self.again, self.reading):
+            row.addWidget(button)
+        inside.addLayout(row)
+        column = QVBoxLayout(self)
+        column.addWidget(self.list, 1)
+        column.addLayout(compare)
+        column.addWidget(one)
+        column.addWidget(self.status)
+        self.setMinimumWidth(380)
+        events = napari_viewer.layers.events
+        self._sources = [events.inserted, events.removed, events.reordered, events.renamed]
+        for source in self._sources:
+            source.connect(self.refresh)
+        self.destroyed.connect(lambda: self._disconnect())
+        self.list.currentItemChanged.connect(lambda: self._describe())
+        self.list.itemChanged.connect(lambda: self._on_ticked())
+        self.share.toggled.connect(self._on_share)
+        self.grid.toggled.connect(self._on_grid)
+        self.subtract.clicked.connect(self._subtract)
+        self.copy.clicked.connect(self._copy)
+        self.again.clicked.connect(self._run_again)
+        self.reading.clicked.connect(self._show_reading)
+        self.refresh()
+
+    def _disconnect(self) -> None:
+        for source in self._sources:
+            source.disconnect(self.refresh)
+        self._sources = []
+
+    def closed(self) -> None:
+        """Leave the grid and the shared limits behind."""
+        self.grid.setChecked(False)
+        self.share.setChecked(False)
+
+    # --- the list ------------------------------------------------------------------
+
+    def refresh(self, event: Any = None) -> None:
+        """List the maps anew; ticks and the chosen one stay."""
+        ticked, chosen = self.ticked, self.chosen
+        known = {id(layer) for layer in self._listed()}
+        self.list.blockSignals(True)
+        self.list.clear()
+        for layer in reversed(list(self._viewer.layers)):  # as in napari's list: the top one first
+            if not is_overlay(layer):
+                continue
+            item = QListWidgetItem(layer.name)
+            item.setData(Qt.ItemDataRole.UserRole, layer)
+            on = any(layer is t for t in ticked) or id(layer) not in known
+            item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+            self.list.addItem(item)
+            if layer is chosen:
+                self.list.setCurrentItem(item)
+        if self.list.currentItem() is None and self.list.count():
+            self.list.setCurrentRow(0)
+        self.list.blockSignals(False)
+        self._on_ticked()
+        self._describe()
+
+    def _listed(self) -> list[Any]:
+        return [
+            self.list.item(row).data(Qt.ItemDataRole.UserRole) for row in range(self.list.count())
+        ]
+
+    @property
+    def ticked(self) -> list[Any]:
+        """The layers to compare, the top one first."""
+        rows = [self.list.item(row) for row in range(self.list.count())]
+        return [
+            item.data(Qt.ItemDataRole.UserRole)
+            for item in rows
+            if item.checkState() == Qt.CheckState.Checked
+        ]
+
+    @property
+    def chosen(self) -> Any:
+        """The layer that is described, or None."""
+        item = self.list.currentItem()
+        return None if item is None else item.data(Qt.ItemDataRole.UserRole)
+
+    # --- compare -------------------------------------------------------------------
+
+    def _on_ticked(self) -> None:
+        count = len(self.ticked)
+        self.share.setEnabled(count >= 2 or self.share.isChecked())
+        self.grid.setEnabled(count >= 2 or self.grid.isChecked())
+        self.subtract.setEnabled(count == 2)
+        if self._shared is not None:
+            self._on_share(False)
+            self._on_share(count >= 2)
+            self.share.blockSignals(True)
+            self.share.setChecked(count >= 2)
+            self.share.blockSignals(False)
+
+    def _on_share(self, on: bool) -> None:
+        if self._shared is not None:
+            self._shared.disconnect()
+            self._shared = None
+        if on and len(self.ticked) >= 2:
+            self._shared = SharedLimits(self.ticked)
+
+    def _on_grid(self, on: bool) -> None:
+        if self._grid is not None:
+            grid, self._grid = self._grid, None
+            grid.leave()
+        if not on:
+            return
+        scan = self._scan_of(self.ticked[0]) if self.ticked else None
+        if scan is None:
+            self._say("The scan of the ticked maps is not in the viewer; open it first.")
+            self.grid.setChecked(False)
+            return
+        self._grid = GridOfMaps(self._viewer, scan, self.ticked)
+
+    def _scan_of(self, overlay: Any) -> Any:
+        """The scan that a map lies on: of its name, or else of its shape."""
+        name = (overlay.metadata[OVERLAY_KEY].get("scan") or {}).get("name")
+        scans = [
+            layer
+            for layer in self._viewer.layers
+            if is_scan(layer) and layer.data.shape == overlay.data.shape
+        ]
+        return next((s for s in scans if s.name == name), scans[0] if scans else None)
+
+    def _subtract(self) -> None:
+        try:
+            data, arguments = difference(*self.ticked)
+        except CnnVisError as exc:
+            self._say(str(exc))
+            return
+        self._viewer.add_image(data, **arguments).colorbar.visible = True
+
+    # --- one map -------------------------------------------------------------------
+
+    def _describe(self) -> None:
+        layer = self.chosen
+        for button in (self.copy, self.again, self.reading):
+            button.setEnabled(layer is not None)
+        if layer is None:
+            self.about.setText(_NO_MAPS)
+            return
+        record = layer.metadata[OVERLAY_KEY]
+        rows = [f"<b>{label}</b>: {text}" for label, text in _facts(record) if text]
+        self.about.setText("<br>".join(rows))
+        runnable = record.get("method") != "Difference"
+        self.copy.setEnabled(runnable)
+        self.again.setEnabled(runnable)
+
+    def _copy(self) -> None:
+        from napari_cnnvis.explain.script import script_of
+
+        try:
+            script = script_of(self.chosen.metadata[OVERLAY_KEY])
+        except CnnVisError as exc:
+            self._say(str(exc))
+            return
+        QGuiApplication.clipboard().setText(script)
+        missing = " Mend the lines marked TODO." if "# TODO" in script else ""
+        self._say(f"The script is in the clipboard.{missing}", good=True)
+
+    def _run_again(self) -> None:
+        panel = panel_of(self._viewer, ExplainPanel)
+        if panel is None:
+            self._say("Open the panel Explain CNN first; it runs the method.")
+            return
+        try:
+            panel.run_again(self.chosen)
+        except CnnVisError as exc:
+            self._say(str(exc))
+            return
+        self._say("Running; see the panel Explain CNN.", good=True)
+
+    def _show_reading(self) -> None:
+        from napari_cnnvis.explain.reading import how_to_read
+
+        method = self.chosen.metadata[OVERLAY_KEY].get("method", "")
+        text = "".join(f"<p>{paragraph}</p>" for paragraph in how_to_read(method))
+        show_text(self, f"How to read a map of {method}", text)
+
+    def _say(self, text: str, good: bool = False) -> None:
+        self.status.setText(text if good else f"⚠ {text}")
+
+
+def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a map's record says, for people."""
+    model, scan = record.get("model") or {}, record.get("scan") or {}
+    known = ("method", "class", "class_name", "model", "scan", "versions", "time", "engine", "of")
+    known += ("baseline_sources", "hierarchy", "level_counts", "notes")
+    parameters = ", ".join(
+        f"{k} {_short(v)}" for k, v in record.items() if k not in known and v not in (None, [], {})
+    )
+    versions = ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items())
+    network = ""
+    if model:
+        network = (
+            f"{model.get('architecture')} ({model.get('weights_sha256')}), on {model.get('device')}"
+        )
+    return [
+        ("Method", record.get("method", "")),
+        ("Target", record.get("class_name", "")),
+        ("Parameters", parameters),
+        ("Network", network),
+        ("Scan", scan.get("name", "")),
+        ("Made", " · ".join(filter(None, [record.get("time", ""), versions]))),
+    ]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button

@@ -1,0 +1,67 @@
+"""What it takes to run a map's method again: its scan, its network and its request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_cnnvis._napari.layer_picker import is_scan
+from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.models.recipes import Recipe
+
+__all__ = ["Rerun", "plan_rerun"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rerun:
+    """The layer, the request, and the checkpoint to load; no path if it is loaded already."""
+
+    scan: Any
+    request: ExplainRequest
+    path: str | None
+    recipe: Recipe
+
+
+def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Rerun:
+    """How to make a map again from its record.
+
+    Parameters
+    ----------
+    record : dict
+        The map's provenance.
+    layers : iterable of layers
+        Those in the viewer.
+    loaded : LoadedCheckpoint or None
+        The network that is loaded now.
+
+    Raises
+    ------
+    MethodError
+        If the record does not say what to run, or the scan or the network is not there.
+    """
+    from napari_cnnvis.explain.script import request_of
+
+    request, wanted = request_of(record), record["model"]
+    name = record["scan"]["name"]
+    scan = next((layer for layer in layers if is_scan(layer) and layer.name == name), None)
+    if scan is None:
+        raise MethodError(f"Open the map's scan '{name}' first.")
+    recipe = Recipe(
+        wanted.get("arch") or "",
+        tuple(wanted.get("names") or ()),
+        wanted.get("output") or "",
+        InputSpec(**wanted["input"]),
+    )
+    if loaded is not None and loaded.model.weights_hash() == wanted["weights_sha256"]:
+        return Rerun(scan, request, None, recipe)
+    path = wanted.get("path")
+    if not path or not Path(path).exists():
+        raise MethodError(
+            "The map's network was not loaded from a file that is still there; load it, then press "
+            "Run again."
+        )
+    return Rerun(scan, request, path, recipe)
