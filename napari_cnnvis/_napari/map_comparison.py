@@ -84,6 +84,7 @@ class GridOfMaps:
     def leave(self) -> None:
         """Back to one picture."""
         grid_of(self._viewer).enabled = False
+        self._viewer.reset_view()
         for copy in self._copies:
             if copy in self._viewer.layers:
                 self._viewer.layers.remove(copy)

@@ -172,6 +172,10 @@ class MapsPanel(DockedPanel):
             self._shared = None
         if on and len(self.ticked) >= 2:
             self._shared = SharedLimits(self.ticked)
+            records = [layer.metadata[OVERLAY_KEY] for layer in self.ticked]
+            units = {(record.get("method"), record.get("score")) for record in records}
+            if len(units) > 1:
+                self._say("These maps have different units; the same colour means little in them.")
 
     def _on_grid(self, on: bool) -> None:
         if self._grid is not None:
@@ -185,6 +189,7 @@ class MapsPanel(DockedPanel):
             self.grid.setChecked(False)
             return
         self._grid = GridOfMaps(self._viewer, scan, self.ticked)
+        self._viewer.reset_view()
 
     def _scan_of(self, overlay: Any) -> Any:
         """The scan that a map lies on: of its name, or else of its shape."""
@@ -261,7 +266,9 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
     known = ("method", "class", "class_name", "model", "scan", "versions", "time", "engine", "of")
     known += ("baseline_sources", "hierarchy", "level_counts", "notes")
     parameters = ", ".join(
-        f"{k} {_short(v)}" for k, v in record.items() if k not in known and v not in (None, [], {})
+        f"{k} {_short(v)}"
+        for k, v in record.items()
+        if k not in known and v not in (None, [], {}) and (k, v) != ("partial", False)
     )
     versions = ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items())
     network = ""
