@@ -1,5 +1,6 @@
 """Conforming to a model's grid, and back."""
 
+import json
 from itertools import permutations, product
 
 import numpy as np
@@ -237,6 +238,15 @@ def test_unknown_orientation_is_noted_and_nothing_is_flipped():
         {"spacing": (1, 1, -1)},
         {"orientation": "RAR"},
         {"intensity": "histogram"},
+        {"window": (5, 5)},
+        {"window": (5, 5, -1)},
+        {"window": (5, 5, 5), "shape": (5, 5, 5)},
+        {"overlap": 1},
+        {"overlap": -0.1},
+        {"overlap": "half"},
+        {"channels": 0},
+        {"channels": 1.5},
+        {"channels": "1"},
     ],
 )
 def test_a_wrong_input_spec_is_refused(plain, asked):
@@ -246,6 +256,110 @@ def test_a_wrong_input_spec_is_refused(plain, asked):
 
 
 def test_input_spec_round_trips_through_plain_values():
-    spec = InputSpec([5, 6, 7], [1, 2, 3], "LPI", "z-score")
+    spec = InputSpec([5, 6, 7], [1, 2, 3], "LPI", "z-score", 3, resize=True)
     assert spec.shape == (5, 6, 7)
     assert InputSpec(**spec.to_dict()) == spec
+    spec = InputSpec(window=[5, 6, 7], overlap=0.25)
+    assert InputSpec(**json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_range_maps_the_minimum_to_0_and_the_maximum_to_1():
+    result = conformed_noise("range")
+    np.testing.assert_allclose(result, (NOISE - NOISE.min()) / np.ptp(NOISE), atol=1e-6)
+    assert (result.min(), result.max()) == (0, 1)
+
+
+@given(st.integers(1, 3), shapes, orientations)
+def test_channels_are_conformed_like_single_scans(n, target, orientation):
+    spec = InputSpec(target, orientation=orientation, channels=n)
+    scans = [Volume(numbered((4, 5, 6), first), LPI, f"T{first}") for first in range(1, n + 1)]
+    conformed = conform(scans, spec)
+    assert conformed.channels.shape == (n, *target)
+    for channel, scan in zip(conformed.channels, scans, strict=True):
+        alone = conform(scan, InputSpec(target, orientation=orientation))
+        np.testing.assert_array_equal(channel, alone.data)
+        np.testing.assert_array_equal(conformed.affine, alone.affine)
+
+
+def test_each_channel_has_its_own_intensities():
+    scans = [Volume(NOISE), Volume(NOISE * 7)]
+    first, second = conform(scans, InputSpec(channels=2)).channels
+    np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_another_number_of_scans_than_channels_is_refused(plain, n):
+    with pytest.raises(VolumeError) as caught:
+        conform([Volume(NOISE)] * n, InputSpec(channels=2))
+    assert "one for each" in plain(caught.value)
+
+
+@pytest.mark.parametrize(
+    "other", [Volume(NOISE[1:], name="T2"), Volume(NOISE, np.diag([1, 1, 1.01, 1]), "T2")]
+)
+def test_channels_on_other_grids_are_refused(plain, other):
+    with pytest.raises(VolumeError) as caught:
+        conform([Volume(NOISE, name="T1"), other], InputSpec(channels=2))
+    plain(caught.value, "'T2' is not on the grid of 'T1'")
+
+
+@given(shapes, shapes)
+def test_a_scan_is_padded_to_one_window_at_least_and_never_cropped(shape, window):
+    volume = Volume(numbered(shape), LPI)
+    conformed = conform(volume, raw(window=window))
+    assert conformed.data.shape == tuple(np.maximum(shape, window))
+    assert conformed.notes == ()
+    np.testing.assert_array_equal(conformed.back(conformed.data), volume.data)
+    np.testing.assert_allclose(
+        in_mm(conformed.affine, np.argwhere(conformed.data)),
+        in_mm(LPI, np.argwhere(volume.data)),
+        atol=1e-9,
+    )
+
+
+def test_a_window_is_measured_after_resampling():
+    conformed = conform(Volume(np.ones((8, 8, 8)), np.diag([2, 2, 2, 1])), raw(window=(9, 9, 20), spacing=(1, 1, 1)))  # fmt: skip
+    assert conformed.data.shape == (16, 16, 20)
+
+
+@given(
+    affines, shapes.map(lambda s: tuple(np.add(s, 3))), shapes.map(lambda s: tuple(np.add(s, 3)))
+)
+def test_resizing_keeps_the_outer_edges(affine, shape, target):
+    conformed = conform(Volume(np.ones(shape), affine), raw(shape=target, resize=True))
+    assert conformed.data.shape == target
+    np.testing.assert_allclose(conformed.data, 1, rtol=1e-5)
+    for corner in product((0, 1), repeat=3):
+        np.testing.assert_allclose(
+            in_mm(conformed.affine, np.multiply(corner, target) - 0.5),
+            in_mm(affine, np.multiply(corner, shape) - 0.5),
+            atol=1e-9,
+        )
+    assert conformed.notes == ()
+
+
+@pytest.mark.parametrize("target", [(30, 25, 40), (12, 50, 13)])
+@pytest.mark.parametrize("affine", [LPI, OBLIQUE], ids=["LPI", "oblique"])
+def test_a_resized_linear_ramp_is_exact_inside_and_comes_back(affine, target):
+    shape = (24, 40, 26)
+    volume = Volume(ramp(affine, shape), affine)
+    conformed = conform(volume, raw(shape=target, resize=True))
+    inside = tuple(slice(4, n - 4) for n in target)
+    expected = ramp(conformed.affine, target)
+    np.testing.assert_allclose(conformed.data[inside], expected[inside], rtol=2e-5)
+    inside = tuple(slice(9, n - 9) for n in shape)
+    back = conformed.back(conformed.data)
+    np.testing.assert_allclose(back[inside], volume.data[inside], rtol=2e-5)
+
+
+def test_resizing_after_reorienting_is_along_the_model_s_axes():
+    conformed = conform(Volume(ramp(LPI, (10, 11, 12)), LPI), raw(shape=(24, 22, 20), orientation="SAR", resize=True))  # fmt: skip
+    inside = (slice(4, -4),) * 3
+    np.testing.assert_allclose(
+        conformed.data[inside], ramp(conformed.affine, (24, 22, 20))[inside], rtol=2e-5
+    )
+
+
+def test_without_a_shape_nothing_is_resized():
+    volume = Volume(numbered((4, 5, 6)), LPI)
+    np.testing.assert_array_equal(conform(volume, raw(resize=True)).data, volume.data)

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cnnvis.errors import CnnVisError, VolumeError
-from napari_cnnvis.volume import Volume, atomic_path, check_writable, read_volume, write_volume
+from napari_cnnvis.volume import (
+    Volume,
+    atomic_path,
+    channels_of,
+    check_writable,
+    read_volume,
+    write_volume,
+)
 
 DIRECTIONS = dict(zip("RLAPSI", (*np.repeat(np.eye(3), 2, axis=0),), strict=True))
 SIGNS = dict(zip("RLAPSI", (1, -1) * 3, strict=True))
@@ -363,3 +370,20 @@ def test_written_files_get_the_usual_permissions(tmp_path):
 def test_errors_are_no_runtime_errors():
     assert issubclass(VolumeError, CnnVisError)
     assert not issubclass(CnnVisError, RuntimeError)
+
+
+def test_a_grid_is_the_same_to_a_micrometre():
+    volume = Volume(np.zeros(SHAPE), affine_of("RAS"))
+    nudged = affine_of("RAS") + np.pad([[5e-4]], [(0, 3), (3, 0)])
+    assert volume.same_grid(Volume(np.ones(SHAPE), nudged))
+    assert not volume.same_grid(Volume(np.ones(SHAPE), affine_of("LAS")))
+    assert not volume.same_grid(Volume(np.ones((5, 6, 8)), affine_of("RAS")))
+
+
+def test_channels_of_a_scan(plain):
+    first, second = Volume(np.zeros(SHAPE), name="T1"), Volume(np.ones(SHAPE), name="T2")
+    assert channels_of(first) == (first,)
+    assert channels_of([first, second]) == (first, second)
+    with pytest.raises(VolumeError) as caught:
+        channels_of([])
+    plain(caught.value, "No volume was given")

@@ -44,6 +44,8 @@ HEADER_PARTS = {
 }
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+#: so many dictionaries in one another are looked into
+_DEEPEST = 20
 #: a zip file whose content is so much larger than itself, and larger than this, is refused
 _LARGEST_RATIO, _LARGE = 200, 500_000_000
 
@@ -228,10 +230,21 @@ def read_pytorch(path: Path, trust: bool) -> CheckpointFile:
             + "; save model.state_dict() of the network."
             + (" If you trust where it comes from, load it with trust=True." if not_run else "")
         )
+    odd = next((k for k, v in state.items() if not _is_plain(v)), None)
+    if odd is not None:
+        raise CheckpointError(
+            f"{path} holds weights that are not plain numbers ({odd} is sparse, quantised, complex or "
+            "without values); save model.state_dict() of the network as it was trained."
+        )
     while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None):
         state = {k.removeprefix(prefix): v for k, v in state.items()}
         notes += (f"prefix '{prefix}' removed from the names",)
     return CheckpointFile(path, state, header=header, notes=notes, kind=kind, pickled=pickled)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    odd = tensor.is_quantized or tensor.is_complex() or tensor.is_meta
+    return tensor.layout == torch.strided and not odd
 
 
 def _unwrapped(content: Any) -> tuple[Any, tuple[str, ...]]:
@@ -243,6 +256,8 @@ def _unwrapped(content: Any) -> tuple[Any, tuple[str, ...]]:
         inner = next((k for k in _WRAPPERS if isinstance(content.get(k), dict | nn.Module)), None)
         if inner is None:
             break
+        if len(notes) == _DEEPEST:
+            return {}, notes  # a dictionary that holds itself has no end
         content = content[inner]
         notes += (f"weights taken from its entry '{inner}'",)
     return content if isinstance(content, dict | nn.Module) else {}, notes

@@ -111,7 +111,10 @@ class Model:
     ) -> None:
         self.device = pick_device(device)
         self.module = module.to(self.device)
-        if self.device.type == "cpu":
+        # a script may take the usual layout for granted, and cannot be helped as by `inspecting`
+        script = any(isinstance(m, torch.jit.ScriptModule) for m in module.modules())
+        self._channels_last = self.device.type == "cpu" and not script
+        if self._channels_last:
             self.module.to(memory_format=torch.channels_last_3d)  # Conv3d runs about twice as fast
         self.architecture = architecture or type(module).__name__
         self.arch, self.path = arch or "", path or ""
@@ -302,7 +305,7 @@ class Model:
 
     def arranged(self, x: torch.Tensor) -> torch.Tensor:
         """`x` in the memory layout that is fastest on this device."""
-        if self.device.type == "cpu":
+        if self._channels_last:
             return x.contiguous(memory_format=torch.channels_last_3d)
         return x
 

@@ -9,6 +9,7 @@ object that only remembers its name and what it was given.
 
 from __future__ import annotations
 
+import _compat_pickle
 import builtins
 import collections
 import functools
@@ -35,7 +36,7 @@ _HOSTILE = {
 _HOSTILE_BUILTINS = {
     f"builtins.{name}"
     for name in ("eval", "exec", "execfile", "compile", "open", "__import__", "input", "breakpoint")
-}
+} | {"io.open", "_io.open"}
 _PLAIN = {
     ("builtins", name)
     for name in [
@@ -106,7 +107,9 @@ class _Reader(pickle.Unpickler):
         self._met = met
 
     def find_class(self, module: str, name: str) -> Any:
-        module = "builtins" if module == "__builtin__" else module  # as Python 2 called it
+        module, name = _compat_pickle.NAME_MAPPING.get(  # as Python 2 called it
+            (module, name), (_compat_pickle.IMPORT_MAPPING.get(module, module), name)
+        )
         if (module, name) in _PLAIN:
             return getattr(collections if module == "collections" else builtins, name)
         if module == "torch._utils" and name in _BUILDERS:

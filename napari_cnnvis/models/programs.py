@@ -155,13 +155,17 @@ def _shape_that_runs(
     except Exception:  # whatever has to have values
         empty = None
     for program, device in ((empty, "meta"), (script, "cpu")):
-        for shape in _SHAPES if program is not None else ():
+        needs_values = program is None
+        for shape in () if program is None else _SHAPES:
             try:
                 with torch.no_grad(), _quiet():
                     program(torch.zeros((2, channels, *shape), device=device))
-            except Exception:  # whatever the program raises
+            except Exception as exc:  # whatever the program raises
+                needs_values = needs_values or "meta" in str(exc).lower()
                 continue
             return shape
+        if not needs_values:
+            break
     return None
 
 

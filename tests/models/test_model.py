@@ -109,17 +109,25 @@ def test_a_wrong_number_of_class_names_is_refused(plain, names):
     plain(caught.value, f"{len(names)} class names were given for 3 outputs")
 
 
-@pytest.mark.parametrize("end", [nn.Linear(4, 1), nn.Unflatten(1, (2, 2, 1))])
-def test_a_net_without_a_score_for_each_class_is_refused(plain, end):
+def test_a_net_without_a_score_for_each_class_is_refused(plain):
     with pytest.raises(MethodError) as caught:
-        Model(tiny_net()[:-1].append(end), device="cpu")
-    plain(caught.value, "Sequential")
+        Model(tiny_net()[:-1].append(nn.Unflatten(1, (2, 2, 1))), device="cpu")
+    plain(caught.value, "an output of 1 x 2 x 2 x 1 values")
+
+
+def test_a_net_with_one_output_tells_a_class_from_its_absence():
+    model = Model(tiny_net(1), ["AD"], device="cpu")
+    assert model.class_names == ("not AD", "AD")
+    absent, present = model.predict(scan())
+    assert absent + present == pytest.approx(1, abs=1e-6)
+    logit = model.logits(model.tensor(model.conform(scan()).channels)).item()
+    assert present == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
 
 
 def test_a_net_that_cannot_take_one_channel_is_a_plain_error(plain):
     with pytest.raises(ComputeError) as caught:
         Model(nn.Sequential(nn.Conv3d(2, 4, 3)), device="cpu")
-    plain(caught.value, "1 channel(s) of 110 x 110 x 110 voxels")
+    plain(caught.value, "takes 2 input channel(s)")
 
 
 def test_layers_follow_the_input_shape():

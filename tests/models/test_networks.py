@@ -112,19 +112,19 @@ def plain_resnet_cam(arrays, x):
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture", "plain_net"),
+    ("name", "architecture", "plain_net", "size"),
     [
-        ("reference_vgg", "VoxVGG", plain_vgg),
-        ("reference_resnet_cam", "VoxResNetGAP", plain_resnet_cam),
+        ("reference_vgg", "VoxVGG", plain_vgg, 110),
+        ("reference_resnet_cam", "VoxResNetGAP", plain_resnet_cam, 64),
     ],
 )
 def test_reference_weights_give_the_probabilities_of_a_plain_computation(
-    shared_data, name, architecture, plain_net
+    shared_data, name, architecture, plain_net, size
 ):
     path = shared_data / f"{name}.npz"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
-    data = np.random.default_rng(0).gamma(2, 100, (110, 110, 110)).astype(np.float32)
+    data = np.random.default_rng(0).gamma(2, 100, (size,) * 3).astype(np.float32)
     model = load_model(path, device="cpu")
     assert model.architecture == architecture
 
