@@ -11,6 +11,7 @@ _PLACES = {
     "CheckpointReport": "models.doctor",
     "CnnVisError": "errors",
     "ExplainRequest": "explain.options",
+    "FigureSpec": "figure.spec",
     "Hierarchy": "ucm.hierarchy",
     "InputSpec": "conform",
     "Model": "models.model",
@@ -25,11 +26,13 @@ _PLACES = {
     "hires_cam": "explain.grad_cam",
     "layer_cam": "explain.grad_cam",
     "load_model": "models.checkpoint",
+    "read_figure": "figure.record",
     "read_volume": "volume",
     "remap": "explain.remap",
     "roc_auc": "evaluate.localisation",
     "save_model": "models.checkpoint",
     "sensitivity": "explain.sensitivity",
+    "write_figure": "figure.files",
     "write_volume": "volume",
 }
 __all__ = sorted(_PLACES)  # noqa: PLE0605

@@ -1,0 +1,139 @@
+"""Figures as files: PNG, TIFF, SVG and PDF, with the JSON that draws them again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.figure.plate import Plate, draw_plate, pixels_of
+from napari_cnnvis.figure.record import FigureRecord, Origin, record_path, versions
+from napari_cnnvis.figure.spec import FigureSpec
+from napari_cnnvis.volume import Volume, atomic_path
+
+__all__ = ["ENDINGS", "check_picture", "provenance_beside", "save_plate", "write_figure"]
+
+#: endings of pictures, and what they hold
+ENDINGS = {
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".svg": "SVG",
+    ".pdf": "PDF",
+}
+
+
+def write_figure(
+    scan: Volume,
+    map_: Any,
+    spec: FigureSpec,
+    path: str | os.PathLike,
+    provenance: Mapping[str, Any] | None = None,
+) -> FigureRecord:
+    """Draw a map on its scan into a file, with a JSON beside it that draws it again.
+
+    Parameters
+    ----------
+    scan : Volume
+    map_ : Volume or Attribution
+        On the scan's grid.
+    spec : FigureSpec
+    path : path-like
+        ``.png``, ``.tif``, ``.tiff``, ``.svg`` or ``.pdf``. In the last two text, lines and
+        colour bars' ticks are not pixels. ``plate.png`` gets ``plate.json``.
+    provenance : mapping, optional
+        The map's record, for title and unit; an Attribution has its own.
+
+    Returns
+    -------
+    FigureRecord
+        What the JSON says; its notes are for the reader of the figure.
+
+    Raises
+    ------
+    CnnVisError
+        If the ending is not one of these, the map is not on the scan's grid, a position lies
+        outside, or the file cannot be written.
+    """
+    path = check_picture(path)
+    if not isinstance(map_, Volume):
+        provenance = {**map_.provenance, "partial": map_.partial, **(provenance or {})}
+        map_ = Volume(map_.data, map_.affine, map_.name)
+    plate = draw_plate(scan, map_, spec, provenance)
+    record = FigureRecord(
+        spec,
+        path,
+        Origin.of(scan),
+        Origin.of(map_),
+        dict(provenance or {}),
+        plate.limits,
+        plate.notes,
+        versions(),
+    )
+    save_plate(plate, path, spec)
+    record.save()
+    return record
+
+
+def check_picture(path: str | os.PathLike) -> Path:
+    """The path, if a figure can be written there.
+
+    Raises
+    ------
+    CnnVisError
+        If the ending is not one of `ENDINGS`, the folder does not exist, or another file's
+        JSON lies where that of the picture would go.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise CnnVisError(
+            f"A figure cannot be written as {path.name}; use one of the endings "
+            f"{', '.join(ENDINGS)}."
+        )
+    if not path.parent.is_dir():
+        raise CnnVisError(f"Cannot write {path}: there is no folder {path.parent}.")
+    record_path(path)
+    return path
+
+
+def save_plate(plate: Plate, path: Path, spec: FigureSpec) -> None:
+    """Write a drawn plate, moved into place when complete."""
+    kind = ENDINGS[path.suffix.lower()]
+    with atomic_path(path) as temporary:
+        if kind in ("PNG", "TIFF"):
+            _save_pixels(pixels_of(plate), temporary, kind, spec)
+        else:
+            _save_vectors(plate, temporary, kind, spec)
+
+
+def _save_pixels(pixels: np.ndarray, path: Path, kind: str, spec: FigureSpec) -> None:
+    from PIL import Image
+
+    if spec.background != "transparent":
+        pixels = np.ascontiguousarray(pixels[..., :3])
+    extra = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    Image.fromarray(pixels).save(path, kind, dpi=(spec.dpi, spec.dpi), **extra)
+
+
+def _save_vectors(plate: Plate, path: Path, kind: str, spec: FigureSpec) -> None:
+    from napari_cnnvis.figure.page import own_settings
+
+    dated = {"SVG": {"Date": None}, "PDF": {"CreationDate": None, "ModDate": None}}[kind]
+    with own_settings():
+        plate.figure.savefig(path, format=kind.lower(), dpi=spec.dpi, metadata=dated)
+
+
+def provenance_beside(path: str | os.PathLike) -> dict[str, Any]:
+    """What the JSON beside a map says of it; empty where there is none."""
+    path = Path(path)
+    side = path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
+    try:
+        record = json.loads(side.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "method" in record else {}
