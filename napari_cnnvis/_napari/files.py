@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, volume_to_layer
-from napari_cnnvis._napari.overlay import map_style
+from napari_cnnvis._napari.overlay import RAW_KEY, map_style
 from napari_cnnvis.sample_data import sample_path
 from napari_cnnvis.volume import read_volume, write_volume
 
@@ -66,6 +66,7 @@ def _read_map(path: str) -> LayerData:
 
 def write_scan(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save an image layer in the orientation, sform and qform of the file it came from."""
+    data = (attributes.get("metadata") or {}).get(RAW_KEY, data)  # also what is hidden now
     volume = layer_to_volume(data, attributes)
     known = (attributes.get("metadata") or {}).get(METADATA_KEY) or {}
     if "stored_orientation" in known:

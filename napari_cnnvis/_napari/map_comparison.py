@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_cnnvis._napari.layer_picker import NO_SCAN_KEY
 from napari_cnnvis._napari.layers import METADATA_KEY
-from napari_cnnvis._napari.overlay import OVERLAY_KEY, map_style
+from napari_cnnvis._napari.overlay import OVERLAY_KEY, map_style, raw_map
 from napari_cnnvis.errors import MethodError
 
 __all__ = ["GridOfMaps", "SharedLimits", "difference", "grid_of"]
@@ -114,7 +114,7 @@ def difference(a: Any, b: Any) -> tuple[np.ndarray, dict[str, Any]]:
 
     first, second = (layer.metadata[OVERLAY_KEY] for layer in (a, b))
     place = a.metadata.get(METADATA_KEY) or {}
-    data = np.asarray(a.data) - np.asarray(b.data)
+    data = raw_map(a) - raw_map(b)
     record = {
         "method": "Difference",
         "class_name": f"{a.name} − {b.name}",

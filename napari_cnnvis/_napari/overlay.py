@@ -13,11 +13,13 @@ from napari_cnnvis.figure.colours import colour_table, contrast_limits
 __all__ = [
     "CELLS_KEY",
     "OVERLAY_KEY",
+    "RAW_KEY",
     "REGIONS_KEY",
     "contrast_limits",
     "is_overlay",
     "map_style",
     "overlay_arguments",
+    "raw_map",
     "style_overlay",
 ]
 
@@ -27,6 +29,8 @@ OVERLAY_KEY = "attribution"
 REGIONS_KEY = "region scores"
 #: metadata entry that holds the layer's own cells, and what gives each voxel its nearest one
 CELLS_KEY = "native cells"
+#: metadata entry that holds the whole map while small clusters are hidden
+RAW_KEY = "raw map"
 
 
 def colormap(signed: bool) -> Colormap:
@@ -64,6 +68,11 @@ def map_style(attribution: Any, shown: np.ndarray) -> dict[str, Any]:
     }
 
 
+def raw_map(layer: Any) -> np.ndarray:
+    """A map's own values, also while some of it is hidden."""
+    return np.asarray(layer.metadata.get(RAW_KEY, layer.data))
+
+
 def is_overlay(layer: Any) -> bool:
     """Whether a layer shows an attribution."""
     return OVERLAY_KEY in layer.metadata
@@ -87,6 +96,7 @@ def _record(attribution: Any) -> dict[str, Any]:
     cells = None
     if attribution.native is not None and attribution.nearest is not None:
         cells = {"cells": attribution.native, "nearest": attribution.nearest}
+        cells |= attribution.cell_grid or {}
     return {
         OVERLAY_KEY: {**attribution.provenance, "partial": attribution.partial},
         REGIONS_KEY: attribution.regions,

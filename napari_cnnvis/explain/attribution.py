@@ -55,6 +55,9 @@ class Attribution:
     nearest : callable or None
         Gives the map with each voxel taken from the nearest cell of the layer, not
         interpolated.
+    cell_grid : dict or None
+        Where the cells lie: "affine" and "shape" of the model's grid, the layer's "grid"
+        on it (a `LayerGrid`), and the "alignment".
     """
 
     data: np.ndarray
@@ -66,6 +69,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     regions: Any = None
     nearest: Callable[[], np.ndarray] | None = None
+    cell_grid: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:

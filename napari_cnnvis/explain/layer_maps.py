@@ -166,6 +166,12 @@ class LayerMaps(Mapping[str, Attribution]):
             native=self._cells(self.pieces[0], name) if len(self.pieces) == 1 else None,
             notes=notes,
             nearest=None if len(self.pieces) > 1 else partial(self._nearest, name, grid),
+            cell_grid={
+                "affine": self.conformed.affine,
+                "shape": self.conformed.data.shape,
+                "grid": layer.grid,
+                "alignment": self.alignment,
+            },
         )
 
     def _nearest(self, name: str, grid: LayerGrid | None) -> np.ndarray:

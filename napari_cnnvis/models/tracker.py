@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,15 @@ __all__ = ["LayerGrid", "OperationTracker", "is_map"]
 class LayerGrid:
     """Where a layer's cells lie: cell n along an axis is centred on input voxel start + step * n.
 
-    The centre is that of the cell's receptive field.
+    The centre is that of the cell's receptive field, which is `size` input voxels wide, those
+    beyond the input's edges included. Where branches of unlike reach meet, it holds them all.
+    What reaches a cell through the statistics of norm layers or through attention over the whole
+    map is not counted.
     """
 
     start: tuple[float, ...]
     step: tuple[float, ...]
+    size: tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
 class OperationTracker(TorchDispatchMode):
@@ -64,7 +68,8 @@ class OperationTracker(TorchDispatchMode):
             if source is not None and self._meta:
                 grid = self._follow(func, args, source, output)
                 if grid is not None:
-                    self._grids[id(output)] = grid
+                    others = (self._grids.get(id(t)) for t in tensors if t is not source)
+                    self._grids[id(output)] = _joined(grid, [g for g in others if g is not None])
                     self._alive.append(output)
             bytes_here = sum(t.numel() * t.element_size() for t in [*tensors[:1], output])
             self.peak_bytes = max(self.peak_bytes, bytes_here)
@@ -101,7 +106,7 @@ class OperationTracker(TorchDispatchMode):
         if func is aten.constant_pad_nd.default:
             before = [*args[1], *[0] * 6][4::-2]  # the last axis comes first, axes may be left out
             start = (s - d * p for s, d, p in zip(grid.start, grid.step, before, strict=True))
-            return LayerGrid(tuple(start), grid.step)
+            return LayerGrid(tuple(start), grid.step, grid.size)
         return grid if output.shape[2:] == source.shape[2:] else None
 
 
@@ -134,7 +139,18 @@ def _window(grid: LayerGrid, kernel: Any, stride: Any, padding: Any, dilation: A
         grid.start[a] + grid.step[a] * ((kernel[a] - 1) * dilation[a] / 2 - padding[a])
         for a in range(3)
     )
-    return LayerGrid(start, tuple(grid.step[a] * stride[a] for a in range(3)))
+    step = tuple(grid.step[a] * stride[a] for a in range(3))
+    reach = ((kernel[a] - 1) * dilation[a] * grid.step[a] for a in range(3))
+    return LayerGrid(start, step, tuple(s + r for s, r in zip(grid.size, reach, strict=True)))
+
+
+def _joined(grid: LayerGrid, others: list[LayerGrid]) -> LayerGrid:
+    """`grid`, wide enough about its own centres for what others bring to the same cells."""
+    size = grid.size
+    for other in others:
+        away = (2 * abs(o - s) for o, s in zip(other.start, grid.start, strict=True))
+        size = tuple(max(s, o + a) for s, o, a in zip(size, other.size, away, strict=True))
+    return replace(grid, size=size)
 
 
 def _triple(value: Any) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ def test_overlay_is_named_after_method_class_and_layer_and_keeps_its_provenance(
     map_ = attribution(np.ones((4, 5, 6)))
     layer = Image(map_.data, **overlay_arguments(map_, scan))
     assert layer.name == "Grad-CAM · atrophy · relu4"
-    assert layer.metadata[OVERLAY_KEY] == map_.provenance
+    assert layer.metadata[OVERLAY_KEY] == {**map_.provenance, "partial": False}
 
 
 def test_overlay_can_show_another_map_in_place():

@@ -1,0 +1,246 @@
+"""The table of a map's values in the regions of an atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cnnvis._napari.chain_table import volume_text
+from napari_cnnvis._napari.inspect_names import (
+    add_sample_regions,
+    is_regions,
+    names_of,
+    sample_regions,
+)
+from napari_cnnvis._napari.inspect_place import affine_of, labels_on_grid, place_text
+from napari_cnnvis._napari.jobs import JobRunner
+from napari_cnnvis._napari.layer_picker import LayerPicker
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.evaluate.roi_table import RoiRow, roi_table, write_roi_csv
+
+__all__ = ["RegionsBox"]
+
+_NO_LABELS = "Open an atlas as a Labels layer (an image becomes one by a right click on its layer)."
+_NOT_YET = "Press Measure: mean, share of the positive values and peak in each region."
+
+
+class RegionsBox(QGroupBox):
+    """Measures a map in the regions of a Labels layer, and exports the table."""
+
+    #: the place (mm) of the peak of the row that was clicked, an array
+    chosen = Signal(object)
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__("Regions of interest", parent)
+        self._viewer = viewer
+        self._view: Any = None
+        self._folder = ""
+        self.rows: list[RoiRow] = []
+        self.jobs = JobRunner(self)
+        self.labels = LayerPicker(viewer, fits=is_regions)
+        self.labels.setToolTip("The Labels layer whose regions are measured.")
+        self.labels.setMinimumWidth(90)
+        self.measure_button = QPushButton("Measure")
+        self.measure_button.setToolTip("Measure the map in every region.")
+        self.sample_button = QPushButton("Add the sample's regions")
+        self.sample_button.setToolTip("Where the simulated disease moved tissue.")
+        self.export_button = QPushButton("Export CSV…")
+        self.export_button.setToolTip("All columns of the table, with all digits.")
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        self.model = _RowsModel()
+        self.table = QTableView()
+        self.table.setModel(self.model)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setToolTip("Click a region to go to its peak.")
+        self.table.verticalHeader().hide()
+        height = int(1.6 * self.fontMetrics().lineSpacing())
+        self.table.verticalHeader().setDefaultSectionSize(height)
+        self.table.setFixedHeight(8 * height)
+
+        row = QHBoxLayout()
+        row.addWidget(self.labels, 1)
+        row.addWidget(self.measure_button)
+        row.addWidget(self.export_button)
+        column = QVBoxLayout(self)
+        column.addLayout(row)
+        column.addWidget(self.sample_button)
+        column.addWidget(self.said)
+        column.addWidget(self.table)
+
+        self.labels.layer_changed.connect(self.forget)
+        self.measure_button.clicked.connect(lambda: self.measure())
+        self.sample_button.clicked.connect(lambda: self._add_sample())
+        self.export_button.clicked.connect(lambda: self._ask_target())
+        self.table.clicked.connect(lambda index: self.chosen.emit(self._place(index.row())))
+        self.jobs.failed.connect(self._say_error)
+        self.jobs.finished.connect(self._refresh)
+        self.destroyed.connect(lambda: self.jobs.close())
+        self.look_at(None)
+
+    def look_at(self, view: Any) -> None:
+        """Measure this `MapView`'s map; None for no map."""
+        self._view = view
+        self.forget()
+
+    def forget(self) -> None:
+        """Notice that the map or the regions are others: the table is of no use any more."""
+        self._show_rows([])
+
+    def measure(self) -> None:
+        """Fill the table, in the background."""
+        view, labels = self._view, self.labels.layer
+        if view is None or labels is None or self.jobs.busy:
+            return
+        layer, values = view.layer, view.values
+        affine, names = affine_of(layer), names_of(labels)
+        try:
+            regions = labels_on_grid(labels, layer)
+        except (ValueError, np.linalg.LinAlgError):
+            self._say_error(f"'{labels.name}' cannot be brought onto the map's voxels.")
+            return
+
+        def job(progress: Any, cancel: Any) -> list[RoiRow]:
+            return roi_table(np.asarray(values), regions, names, affine=affine)
+
+        def done(rows: list[RoiRow]) -> None:
+            same = self._view is view and self.labels.layer is labels
+            if same and view.values is values:
+                self._show_rows(rows)
+
+        self.jobs.start("Measuring the regions", job, done)
+        self._refresh()
+
+    def export(self, path: str) -> None:
+        """Write the table to a CSV file."""
+        try:
+            written = write_roi_csv(self.rows, path)
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
+        self.said.setText(f"Saved {written.name}.")
+
+    def _ask_target(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export the table", self._folder, "Table (*.csv)"
+        )
+        if path:
+            self._folder = str(Path(path).parent)
+            self.export(path if path.lower().endswith(".csv") else path + ".csv")
+
+    def _add_sample(self) -> None:
+        path = None if self._view is None else sample_regions(self._view.layer)
+        if path is None:
+            return
+        try:
+            layer = add_sample_regions(self._viewer, path)
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
+        for index in range(self.labels.count()):
+            if self.labels.itemData(index) == layer:  # which napari hands over in a proxy
+                self.labels.setCurrentIndex(index)
+        self.measure()
+
+    def _place(self, row: int) -> np.ndarray:
+        return np.array(self.rows[row].peak_mm)
+
+    def _say_error(self, text: str) -> None:
+        self._show_rows([])
+        self.said.setText(f"⚠ {text}")
+
+    def _show_rows(self, rows: list[RoiRow]) -> None:
+        self.rows = rows
+        layer = None if self._view is None else self._view.layer
+        signed = self._view is not None and self._view.signed
+        self.model.show_rows(rows, layer, signed)
+        self.table.resizeColumnsToContents()
+        self.table.setColumnWidth(1, min(self.table.columnWidth(1), 150))
+        self.said.setText(_NOT_YET if self.labels.layer is not None else _NO_LABELS)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        sample = None if self._view is None else sample_regions(self._view.layer)
+        there = sample is not None and not any(
+            layer.name == sample.name.removesuffix(".nii.gz") for layer in self._viewer.layers
+        )
+        self.sample_button.setVisible(there)
+        ready = self._view is not None and self.labels.layer is not None
+        self.measure_button.setEnabled(ready and not self.jobs.busy)
+        self.export_button.setEnabled(bool(self.rows))
+        self.table.setVisible(bool(self.rows))
+        if self.rows:
+            self.said.setText(f"{len(self.rows)} region{'s' if len(self.rows) > 1 else ''}.")
+
+
+class _RowsModel(QAbstractTableModel):
+    """The rows as texts; only those on the screen are made."""
+
+    _COLUMNS = ("#", "Region", "Mean", "Share", "Peak", "Volume", "Peak at")
+    _TIPS = (
+        "Rank by the mean.",
+        "Name or label.",
+        "Mean of the map.",
+        "Share of all positive values; in signed maps also of all negative ones.",
+        "The value that is farthest from 0.",
+        "",
+        "Where the peak is.",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: Sequence[RoiRow] = ()
+        self._layer: Any = None
+        self._signed = False
+
+    def show_rows(self, rows: Sequence[RoiRow], layer: Any, signed: bool) -> None:
+        self.beginResetModel()
+        self._rows, self._layer, self._signed = rows, layer, signed
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
+        return len(self._rows)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:
+        return len(self._COLUMNS)
+
+    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._TIPS[section]
+        return self._COLUMNS[section] if role == Qt.ItemDataRole.DisplayRole else None
+
+    def data(self, index: QModelIndex, role: int = 0) -> Any:
+        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() != 1:
+            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+            return None
+        row = self._rows[index.row()]
+        share = f"{row.share_of_positive_mass:.1%}"
+        if self._signed:
+            share += f" / −{row.share_of_negative_mass:.1%}"
+        return (
+            str(row.rank),
+            row.name or f"label {row.label}",
+            f"{row.mean:.3g}",
+            share,
+            f"{row.peak:.3g}",
+            volume_text(row.volume_mm3),
+            place_text(self._layer, row.peak_mm),
+        )[index.column()]
