@@ -1,20 +1,39 @@
 """The GPU gives what the CPU gives; runs where there is one."""
 
+import copy
+import gc
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import napari_cnnvis as cv
+from napari_cnnvis.explain.grad_cam import gradient_maps
+from napari_cnnvis.explain.options import GRADIENT
 from napari_cnnvis.models.networks import VoxResNetGAP
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
+def lively(**arguments):
+    """A network whose scores depend on the scan, with random weights and statistics."""
+    torch.manual_seed(0)
+    net = VoxResNetGAP(**arguments)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Conv3d | nn.Linear):
+                module.weight.normal_(0, (2 / module.weight[0].numel()) ** 0.5)
+            elif isinstance(module, nn.BatchNorm3d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2)
+    return net
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("gpu") / "gap.safetensors"
-    cv.save_model(VoxResNetGAP(), path, ["control", "atrophy"], cv.InputSpec())
+    cv.save_model(lively(), path, ["control", "atrophy"], cv.InputSpec())
     return [cv.load_model(path, device=device) for device in ("cpu", "cuda")]
 
 
@@ -43,8 +62,9 @@ def test_cam(models, volume):
     assert_equal_maps(*(cv.cam(model, volume, 1) for model in models))
 
 
-def test_grad_cam_of_all_layers(models, volume):
-    cpu, gpu = (cv.grad_cam(model, volume, 1, layer="all", relu=False) for model in models)
+@pytest.mark.parametrize("method", GRADIENT)
+def test_gradient_methods_of_all_layers(models, volume, method):
+    cpu, gpu = (gradient_maps(method, m, volume, 1, "all", relu=False) for m in models)
     for name in cpu:
         assert_equal_maps(cpu[name], gpu[name])
 
@@ -78,3 +98,77 @@ def test_half_precision_is_near_and_says_how_near(models, volume):
 def test_boxes(models, volume):
     maps = [cv.box_sensitivity(m, volume, 1, 5, 4, score="logit") for m in models]
     assert_equal_maps(*maps)
+
+
+@pytest.fixture(scope="module")
+def windowed(models):
+    spec = cv.InputSpec(window=(24, 20, 24), overlap=0.5)
+    return [model.with_input(spec) for model in models]
+
+
+def test_windows(windowed, volume):
+    cpu, gpu = (model.predict(volume) for model in windowed)
+    np.testing.assert_allclose(gpu, cpu, atol=1e-5)
+    assert_equal_maps(*(cv.cam(model, volume, 1) for model in windowed))
+    assert_equal_maps(*(gradient_maps("layercam", m, volume, 1, "conv1c") for m in windowed))
+
+
+def test_sensitivity_with_windows(windowed, volume):
+    hierarchy = cv.build_hierarchy(volume)
+    how = {"levels": [12], "score": "logit"}
+    maps = [cv.sensitivity(model, volume, hierarchy, 1, **how) for model in windowed]
+    assert_equal_maps(*maps)
+    assert maps[1].provenance["engine"]["engine"] == "windows"
+
+
+@pytest.fixture(scope="module")
+def two_channels():
+    net, spec = lively(in_channels=2), cv.InputSpec(channels=2)
+    return [cv.Model(copy.deepcopy(net), None, spec, device) for device in ("cpu", "cuda")]
+
+
+@pytest.mark.parametrize("baseline", ["blur", "border", [0, "noise"]])
+def test_two_channels(two_channels, volume, baseline):
+    scan = volume, cv.Volume(volume.data[::-1].copy())
+    hierarchy = cv.build_hierarchy(volume)
+    maps = [
+        cv.sensitivity(model, scan, hierarchy, 1, baseline, score="logit", levels=[12, 8])
+        for model in two_channels
+    ]
+    assert maps[1].provenance["engine"]["engine"] == "incremental"
+    assert_equal_maps(*maps)
+    assert_equal_maps(*(gradient_maps("hirescam", m, scan, 1, "conv1c") for m in two_channels))
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "regression"])
+def test_one_output(volume, output):
+    net = lively(n_classes=1)
+    models = [
+        cv.Model(copy.deepcopy(net), ["X"], device=device, output=output)
+        for device in ("cpu", "cuda")
+    ]
+    cpu, gpu = (model.predict(volume) for model in models)
+    np.testing.assert_allclose(gpu, cpu, atol=1e-5)
+    for target in (0, 1):
+        assert_equal_maps(*(cv.cam(model, volume, target) for model in models))
+        assert_equal_maps(*(cv.box_sensitivity(m, volume, target, 5, 6) for m in models))
+
+
+def test_a_model_that_is_dropped_gives_its_memory_back(volume):
+    def allocated():
+        gc.collect()
+        return torch.cuda.memory_allocated()
+
+    def run():
+        model = cv.Model(VoxResNetGAP(), device="cuda")
+        hierarchy = cv.build_hierarchy(volume)
+        return [
+            gradient_maps("layercam", model, volume, 1, "all"),
+            cv.sensitivity(model, volume, hierarchy, 1, levels=[12]),
+        ]
+
+    run()
+    before = allocated()
+    kept = run()
+    assert allocated() == before
+    assert len(kept) == 2

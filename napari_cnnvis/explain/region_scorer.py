@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.explain.occlusions import Occlusions
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.running import OutOfMemory
@@ -93,6 +94,11 @@ class FullPassScorer:
                 self.batch_size //= 2
                 if self._clean.device.type == "cuda":
                     torch.cuda.empty_cache()
+                continue
+            except ComputeError:
+                if len(members) == 1:
+                    raise
+                self.batch_size = 1  # a program may have been exported for one scan at a time
                 continue
             done += len(members)
             yield members, logits.float().cpu().numpy()

@@ -219,7 +219,10 @@ def _cam_head(
         and not tracker.maximum_after_maps
     ):
         return CamHead(_target_layer(calls[last_map], tracker), weighted[0].name), ""
-    names = ", ".join(c.name for c in after if isinstance(c.module, nn.Flatten) or c in weighted)
+    ends = [c.name for c in after if isinstance(c.module, nn.Flatten) or c in weighted]
+    if len(ends) > 6:
+        ends = [*ends[:3], "...", ends[-1]]
+    names = ", ".join(ends)
     return None, (
         f"This net ends in {names or 'something else'}, not in a global average pool and one linear "
         f"layer, so CAM does not apply; {instead}."

@@ -171,5 +171,5 @@ def _is_5d(output: Any) -> bool:
 
 
 def is_map(output: Any) -> bool:
-    """A 5D output with more than one position."""
-    return _is_5d(output) and output.shape[2:].numel() > 1
+    """A 5D output of one scan, (1, channels, i, j, k), with more than one position."""
+    return _is_5d(output) and output.shape[0] == 1 and output.shape[2:].numel() > 1

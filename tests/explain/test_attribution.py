@@ -51,7 +51,10 @@ def test_provenance_says_what_was_run(attribution, cam_model):
     assert (p["class"], p["class_name"]) == (1, "control")
     assert p["model"]["architecture"] == "VoxResNetGAP"
     assert p["model"]["weights_sha256"] == cam_model.weights_hash()
-    assert p["scan"] == {"name": "patient 7", "shape": [12, 11, 10]}
+    assert p["scan"]["name"] == "patient 7"
+    assert p["scan"]["shape"] == [12, 11, 10]
+    assert p["scan"]["axes"] == p["scan"]["stored_axes"] == "LSA"
+    assert p["model"]["output"] == "softmax"
     assert {"napari-cnnvis", "torch", "numpy"} <= set(p["versions"])
 
 

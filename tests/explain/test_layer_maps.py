@@ -104,17 +104,17 @@ def unpadded(wrap, gap_net, delta, volume_of):
 def test_stretching_an_unpadded_layer_is_noted(unpadded):
     # 6 cells over 14 voxels begin at 2/3, their receptive fields at 4
     assert "lie up to 3 voxels from" in unpadded["0"].notes[0]
-    assert unpadded.aligned("receptive field")["0"].notes == ()
+    assert unpadded.of(alignment="receptive field")["0"].notes == ()
 
 
-def test_aligned_puts_the_same_cells_elsewhere(unpadded):
-    moved = unpadded.aligned("receptive field")
+def test_another_alignment_puts_the_same_cells_elsewhere(unpadded):
+    moved = unpadded.of(alignment="receptive field")
     np.testing.assert_array_equal(moved["0"].native, unpadded["0"].native)
     np.testing.assert_allclose(moved["0"].data[4:10, 4:10, 4:10], moved["0"].native, rtol=1e-5)
     assert moved["0"].provenance["alignment"] == "receptive field"
     assert unpadded["0"].provenance["alignment"] == "stretch"
 
 
-def test_aligned_refuses_other_alignments(unpadded):
+def test_unknown_alignment(unpadded):
     with pytest.raises(MethodError, match="stretch, receptive field"):
-        unpadded.aligned("middle")
+        unpadded.of(alignment="middle")

@@ -78,6 +78,9 @@ def test_a_baseline_given_twice(given, name, plain):
     [
         ("cam", "logit"),
         ("grad-cam", "logit"),
+        ("grad-cam++", "logit"),
+        ("hirescam", "logit"),
+        ("layercam", "logit"),
         ("sensitivity", "probability"),
         ("box", "probability"),
     ],

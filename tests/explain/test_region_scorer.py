@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.explain.region_scorer import FullPassScorer
 from napari_cnnvis.models.running import OutOfMemory
 
@@ -16,7 +17,7 @@ class SmallMemory(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.inner = nn.Sequential(nn.Flatten(), nn.Linear(120, 3), nn.Tanh(), nn.Linear(3, 2))
-        self.limit = limit
+        self.limit, self.one_by_one = limit, False
         self.batches = []
 
     def forward(self, x):
@@ -24,6 +25,8 @@ class SmallMemory(nn.Module):
             self.batches.append(len(x))
             if len(x) > self.limit:
                 raise torch.OutOfMemoryError("CUDA out of memory")
+            if self.one_by_one and len(x) > 1:
+                raise RuntimeError("Expected size 1")
         return self.inner(x)
 
 
@@ -100,6 +103,26 @@ def test_no_memory_for_a_single_region(wrap, inputs):
     with pytest.raises(OutOfMemory, match="Memory ran out"):
         list(scorer.score(occlusions))
     assert model.module.batches == [4, 2, 1]
+
+
+def test_networks_of_one_scan_at_a_time_are_run_so(wrap, inputs):
+    model = wrap(SmallMemory(99), SHAPE)
+    model.module.one_by_one = True
+    clean, occlusions = inputs
+    scorer = FullPassScorer(model, clean, batch_size=4)
+    found = in_order(scorer, occlusions)
+    assert model.module.batches == [4] + [1] * 9
+    np.testing.assert_allclose(found, one_by_one(model.module, *inputs), atol=1e-6)
+
+
+def test_a_network_that_fails_is_an_error(wrap, inputs):
+    model = wrap(SmallMemory(99), SHAPE)
+    clean, occlusions = inputs
+    scorer = FullPassScorer(model, clean, batch_size=4)
+    model.module.inner = nn.Linear(7, 2)
+    with pytest.raises(ComputeError, match="The network failed"):
+        list(scorer.score(occlusions))
+    assert model.module.batches == [4, 1]
 
 
 def test_inputs_stay_what_they_were(wrap, inputs):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.region_scores import RegionScores
+from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
 # four leaves, which merge to two halves; two logits for each of the six regions
@@ -28,7 +29,9 @@ def scores(hierarchy):
 def scores_of(hierarchy, *occluded):
     """One array of logits for each of the baselines "a", "b", ..."""
     names = tuple("abc"[: len(occluded)])
-    return RegionScores(CLEAN, np.stack(occluded), names, hierarchy, hierarchy.levels)
+    return RegionScores(
+        CLEAN, np.stack(occluded), names, Outputs("softmax", 2), hierarchy, hierarchy.levels
+    )
 
 
 def score(logits, target, kind):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from napari_cnnvis.explain.box_occlusion import BoxScores, box_sensitivity
-from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.grad_cam import gradient_maps
+from napari_cnnvis.explain.options import GRADIENT, METHODS, ExplainRequest
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.ucm.build import build_hierarchy
@@ -20,6 +21,20 @@ def hierarchy(brain, cubes):
 @pytest.fixture
 def average(brain_of):
     return Volume(0.9 * brain_of(seed=1).data, np.diag([2.0, 2.0, 2.0, 1.0]), "average")
+
+
+@pytest.mark.parametrize("method", GRADIENT)
+@pytest.mark.parametrize("layer", ["3", "all", None])
+def test_gradient_methods(conv_model, brain, method, layer):
+    how = {"layer": layer, "relu": False, "score": "log_prob", "alignment": "receptive field"}
+    found = explain(conv_model, brain, ExplainRequest(method, 1, **how))
+    expected = gradient_maps(method, conv_model, brain, 1, **how)
+    if layer == "all":
+        assert list(found) == list(expected) == conv_model.target_layers
+        found, expected = found["3"], expected["3"]
+    assert found.name == expected.name
+    assert found.name.startswith(f"{METHODS[method]} · class 1 · ")
+    np.testing.assert_array_equal(found.data, expected.data)
 
 
 def test_box(conv_model, brain):

@@ -210,7 +210,7 @@ def bright_or_dark(x, c):
 
 REFUSED = {
     "depends on values": (bright_or_dark, "cannot be traced"),
-    "two outputs": (lambda x, c: (c(x).mean((2, 3, 4)), c(x)), "more than one input or output"),
+    "maps only": (lambda x, c: (c(x), c(x) + 1), "one row of scores"),
     "a map": (lambda x, c: c(x), "one row of scores"),
     "a number": (lambda x, c: c(x).mean(), "one row of scores"),
     "always two rows": (lambda x, c: c(x).reshape(2, 4, -1).mean(2), "one fixed batch size"),
@@ -224,6 +224,28 @@ def test_refused(program_of, calls, name):
     with pytest.raises(CannotTrace, match=reason) as caught:
         program_of(calls(function, conv(bias=False)), SHAPE)
     assert "\n" not in str(caught.value)
+
+
+WRAPPED = {
+    "tuple": lambda maps, scores: (scores, maps),
+    "second": lambda maps, scores: [maps, scores],
+    "dictionary": lambda maps, scores: {"maps": maps, "logits": scores},
+    "trailing axes": lambda maps, scores: scores[..., None, None, None],
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_scores_are_found_in_whatever_the_network_gives(
+    calls, clean_of, occlusions_in, full_passes, in_order, program_of, name
+):
+    def wrapped(x, c):
+        return WRAPPED[name](c(x), c(x).mean((2, 3, 4)))
+
+    part, clean, occlusions = conv(), clean_of(SHAPE), occlusions_in(SHAPE)
+    plain = calls(lambda x, c: c(x).mean((2, 3, 4)), part)
+    expected = full_passes(plain, clean, occlusions)
+    scorer = IncrementalScorer(program_of(calls(wrapped, part), SHAPE), clean)
+    np.testing.assert_allclose(in_order(scorer, occlusions), expected, atol=1e-5)
 
 
 def test_a_network_that_counts_its_passes_is_refused(program_of, calls):
