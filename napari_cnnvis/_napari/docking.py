@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
-from napari_cnnvis._napari.panels import register
+from napari_cnnvis._napari.panels import register, unregister
 
 __all__ = ["DockedPanel"]
 
@@ -41,6 +41,7 @@ class DockedPanel(QWidget):
                 self._beside.start(0)
                 self.docked()
             elif self.parent() is None:
+                unregister(self)
                 self.closed()
         return super().event(event)
 

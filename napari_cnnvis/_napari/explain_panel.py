@@ -58,6 +58,7 @@ class ExplainPanel(DockedPanel):
         self._began = 0.0
         self._failed = False
         self._running_layer: Any = None
+        self._running_data: Any = None
         self._shown: Any = None
         self._head: Any = None
         self.jobs = JobRunner(self)
@@ -140,24 +141,41 @@ class ExplainPanel(DockedPanel):
     def scan_replaced(self, predictions: Any = None) -> None:
         """Notice that the scan layer's data was replaced in place by another scan.
 
-        Its predictions are shown if they are known, else asked for in the background.
+        Its predictions are shown if they are known, else asked for in the background. The
+        layers stay listed as for the last scan.
         """
-        if self.jobs.busy:
-            return
+        grid_shape = self._grid_shape
         self._forget_scan()
-        self._predictions = predictions
+        self._shown = self._head = None
+        self._predictions, self._grid_shape = predictions, grid_shape
         self._refresh()
-        if predictions is None:
+        self.network.update_preview()
+        if predictions is None and not self.jobs.busy:
             self._predict()
 
-    def show_map(self, attribution: Any, layer: Any, request: Any = None) -> None:
+    def show_map(
+        self, attribution: Any, layer: Any, request: Any = None, head: np.ndarray | None = None
+    ) -> None:
         """Show a map of a scan layer that was computed elsewhere, in the panel's overlay.
 
-        With its request the panel shows other views of it as of a run of its own.
+        With its request the panel shows other views of it as of a run of its own; `head`
+        says which voxels are the head's, for hiding the others.
         """
-        self._running_layer = layer
+        if layer != self._running_layer:
+            self._overlay = None
+        self._running_layer, self._head = layer, head
         self._result = None if request is None else RunResult(request, attribution)
         self._show(attribution, layer)
+
+    @property
+    def result(self) -> RunResult | None:
+        """What the last run of this scan gave."""
+        return self._result
+
+    @property
+    def overlay_scan(self) -> Any:
+        """The scan layer that the last map is of."""
+        return self._running_layer
 
     @property
     def overlay(self) -> Any:
@@ -176,6 +194,7 @@ class ExplainPanel(DockedPanel):
         if model is None or not self.network.has_input:
             return
         layers = self._input_layers()
+        data = [layer.data for layer in layers]
         taken = self.network.snapshots()
 
         def job(progress: Any, cancel: Any) -> Any:
@@ -186,7 +205,8 @@ class ExplainPanel(DockedPanel):
             return model.predict(volumes), conformed.data.shape, notes
 
         def done(result: Any) -> None:
-            if layers == self._input_layers() and model is self._model:
+            same = all(layer.data is d for layer, d in zip(layers, data, strict=True))
+            if same and layers == self._input_layers() and model is self._model:
                 self._predictions, self._grid_shape, notes = result
                 self._refresh()
                 if model.outputs.has_probabilities:
@@ -261,7 +281,11 @@ class ExplainPanel(DockedPanel):
             return result, _head(volumes[0])
 
         def done(outcome: Any) -> None:
-            result, self._head = outcome
+            result, head = outcome
+            if layer.data is not scan_data:
+                self.status.setText("The scan was replaced during the run; run again for this one.")
+                return
+            self._head = head
             self._result = RunResult(request, result)
             attribution = self._result.attribution
             if request.method == "sensitivity" and make_hierarchy is None:
@@ -271,7 +295,7 @@ class ExplainPanel(DockedPanel):
             self._show(attribution, layer)
             self.status.setText(_summary(attribution, self._head))
 
-        self._running_layer = layer
+        self._running_layer, self._running_data = layer, scan_data
         self.jobs.start(self.method_form.description(), job, done)
 
     def _show(self, attribution: Any, layer: Any) -> None:
@@ -322,7 +346,8 @@ class ExplainPanel(DockedPanel):
         left = time_left(progress, time.monotonic() - self._began)
         counts = f"{progress.what}: {progress.done} of {progress.total}"
         self.status.setText(", ".join(filter(None, [counts[0].upper() + counts[1:], left])))
-        if progress.partial is not None:
+        same = self._running_layer is not None and self._running_layer.data is self._running_data
+        if progress.partial is not None and same:
             self._show(progress.partial, self._running_layer)
 
     def _on_finished(self) -> None:

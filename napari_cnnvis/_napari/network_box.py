@@ -81,14 +81,14 @@ class NetworkBox(QGroupBox):
         self.form.addRow(self.settings)
         self.channels = ChannelPickers(viewer, self.form, self.scan_changed)
         self.scan.layer_changed.connect(self.scan_changed)
-        self.scan_changed.connect(self._update_preview)
+        self.scan_changed.connect(self.update_preview)
         self.picker.chosen.connect(self.load)
         self.report.clicked.connect(self._show_report)
         self.more.toggled.connect(self.settings.setVisible)
         self.unload.clicked.connect(self.forget)
         self.settings.applied.connect(self._apply)
-        self.settings.input_changed.connect(self._update_preview)
-        self.settings.preview_toggled.connect(self._update_preview)
+        self.settings.input_changed.connect(self.update_preview)
+        self.settings.preview_toggled.connect(self.update_preview)
         self.refresh(None)
 
     @property
@@ -164,7 +164,7 @@ class NetworkBox(QGroupBox):
         self.settings.show_model(loaded.recipe, loaded.model)
         self.channels.show_number(loaded.model.input_spec.channels)
         self.model_changed.emit()
-        self._update_preview()
+        self.update_preview()
 
     def forget(self) -> None:
         """Unload the network."""
@@ -177,7 +177,7 @@ class NetworkBox(QGroupBox):
         self.settings.show_unknown()
         self.channels.show_number(1)
         self.model_changed.emit()
-        self._update_preview()
+        self.update_preview()
 
     def on_failed(self) -> None:
         """After a job failed: open the settings if they can mend it, and fill in what may help."""
@@ -227,7 +227,8 @@ class NetworkBox(QGroupBox):
         lines += [*model.notes, *([hint] if hint else [])]
         return "<br>".join(lines)
 
-    def _update_preview(self) -> None:
+    def update_preview(self) -> None:
+        """Show what the network sees of the scan, if that is asked for."""
         wanted = self.settings.preview.isChecked() and self.loaded is not None and self.has_input
         if not wanted:
             self.preview.remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, TypeVar
 
-__all__ = ["panel_of", "register"]
+__all__ = ["panel_of", "register", "unregister"]
 
 Panel = TypeVar("Panel")
 _OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -15,6 +15,11 @@ def register(panel: Any, viewer: Any) -> None:
     """Note that a panel belongs to a viewer."""
     panel.layers_of_viewer = weakref.ref(_layers(viewer))
     _OPEN.add(panel)
+
+
+def unregister(panel: Any) -> None:
+    """Note that a panel was closed, even if something still holds it."""
+    _OPEN.discard(panel)
 
 
 def panel_of(viewer: Any, kind: type[Panel]) -> Panel | None:

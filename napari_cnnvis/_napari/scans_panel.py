@@ -1,0 +1,359 @@
+"""The panel "Scans": browse a study, predict and explain all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QMimeData, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+)
+from superqt import QElidingLabel
+
+from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.jobs import JobRunner, time_left
+from napari_cnnvis._napari.preferences import preference, recall, remember
+from napari_cnnvis._napari.scans_link import ExplainLink
+from napari_cnnvis._napari.scans_loader import LoadedScan, ScanLoader
+from napari_cnnvis._napari.scans_runs import ScanRuns
+from napari_cnnvis._napari.scans_screen import ScanScreen
+from napari_cnnvis._napari.scans_view import NEXT_KEY, PREVIOUS_KEY, ScansView
+from napari_cnnvis.cohort.entries import ScanEntry
+from napari_cnnvis.cohort.store import ResultStore
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.progress import Progress
+
+__all__ = ["ScansPanel"]
+
+_EMPTY = "Open a folder, a BIDS tree or a table (Path, Label) of scans, or drop one here."
+_FOLDER = "scans_folder"
+
+
+class ScansPanel(DockedPanel):
+    """Lists the scans of a study, shows them in one layer, and runs the network on all.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    store : ResultStore, optional
+        By default the one in the folder of the user's caches, as large as the
+        Preferences allow.
+    """
+
+    def __init__(self, napari_viewer: Any, store: ResultStore | None = None) -> None:
+        super().__init__(napari_viewer)
+        self._viewer = napari_viewer
+        self._entries: list[ScanEntry] = []
+        self._stage, self._began = "", 0.0
+        if store is None:
+            store = ResultStore(limit=int(float(preference("cache_gigabytes")) * 1e9))
+        self.jobs = JobRunner(self)
+        self.link = ExplainLink(napari_viewer, self)
+        self.loader = ScanLoader(store, self)
+        self.screen = ScanScreen(napari_viewer, self.link, self.loader, self)
+        self.runs = ScanRuns(self.link, self.loader, self)
+        self._build()
+        self._connect()
+        self._bind_keys()
+        self._refresh()
+        self.status.setText(_EMPTY)
+
+    def _build(self) -> None:
+        self.setAcceptDrops(True)
+        self.open_folder = _button("Open folder…", "A folder of scans, or a BIDS tree.")
+        self.open_table = _button(
+            "Open CSV…",
+            "A table with the columns Path and, where known, Label, Subject and Name; separated by "
+            "commas, semicolons or tabs.",
+        )
+        self.place = QElidingLabel("")
+        self.place.setElideMode(Qt.TextElideMode.ElideMiddle)
+        self.scans = ScansView()
+        self.scans.search.setAcceptDrops(False)
+        self.counts = QLabel()
+        self.predict_button = _button(
+            "Predict all", "What the network says of every scan; kept for the next time."
+        )
+        self.run_button = _button(
+            "Run method on all",
+            "Predict every scan, then run the method of the panel Explain CNN on each, with the "
+            "parameters that are set there. Maps are kept on disk.",
+        )
+        self.cancel_button = _button("Cancel", "Stop; what was done is kept.")
+        self.bar = QProgressBar()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.status.setMinimumHeight(3 * self.status.fontMetrics().lineSpacing())
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        sources = QHBoxLayout()
+        sources.addWidget(self.open_folder)
+        sources.addWidget(self.open_table)
+        sources.addWidget(self.place, 1)
+        actions = QHBoxLayout()
+        actions.addWidget(self.predict_button)
+        actions.addWidget(self.run_button, 1)
+        actions.addWidget(self.cancel_button)
+        column = QVBoxLayout(self)
+        column.addLayout(sources)
+        column.addWidget(self.scans, 1)
+        column.addWidget(self.counts)
+        column.addLayout(actions)
+        column.addWidget(self.bar)
+        column.addWidget(self.status)
+        self.setMinimumWidth(380)
+
+    def _connect(self) -> None:
+        self.open_folder.clicked.connect(self._ask_folder)
+        self.open_table.clicked.connect(self._ask_table)
+        self.scans.chosen.connect(self.show_scan)
+        self.predict_button.clicked.connect(lambda: self.run(with_maps=False))
+        self.run_button.clicked.connect(lambda: self.run())
+        self.cancel_button.clicked.connect(self.cancel)
+        self.jobs.started.connect(lambda what: self.status.setText(what + " …"))
+        self.jobs.failed.connect(lambda text: self.status.setText(f"⚠ {text}"))
+        self.jobs.finished.connect(self._refresh)
+        self.loader.failed.connect(self._on_unreadable)
+        self.screen.swapped.connect(self._on_swapped)
+        self.screen.kept.connect(self.runs.look_up)
+        self.runs.outcome.connect(self._on_outcome)
+        self.runs.changed.connect(self._refresh)
+        self.runs.learned.connect(self._on_request)
+        self.runs.said.connect(self.status.setText)
+        self.link.model_changed.connect(self._on_model)
+        self.link.request_changed.connect(self._on_request)
+        self.link.progressed.connect(self._on_progressed)
+        self.link.idle.connect(self._predict_shown)
+        self.destroyed.connect(self._closer())
+
+    # --- a study ---------------------------------------------------------------------
+
+    def open(self, path: str | Path) -> None:
+        """List the scans of a folder or a table, and show the first one."""
+        path = Path(path)
+
+        def job(progress: Any, cancel: Any) -> list[ScanEntry]:
+            from napari_cnnvis.cohort.finding import find_scans
+
+            return find_scans(path)
+
+        def done(entries: list[ScanEntry]) -> None:
+            remember(_FOLDER, str(path if path.is_dir() else path.parent))
+            self.place.setText(path.name)
+            self.place.setToolTip(str(path))
+            self.show_entries(entries)
+
+        self.jobs.start(f"Looking for scans in {path.name}", job, done)
+        self._refresh()
+
+    def show_entries(self, entries: list[ScanEntry]) -> None:
+        """List scans, and show the first one that is there."""
+        self._entries = entries
+        self.screen.forget()
+        self.runs.show_entries(entries)
+        self.scans.show_entries(entries)
+        missing = sum(bool(entry.problem) for entry in entries)
+        self.status.setText(f"{missing} of {len(entries)} cannot be read." if missing else "")
+        self._refresh()
+        self.runs.look_up()
+        first = next((i for i, entry in enumerate(entries) if not entry.problem), None)
+        if first is not None:
+            self.show_scan(first)
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a folder of scans", recall(_FOLDER))
+        if path:
+            self.open(path)
+
+    def _ask_table(self) -> None:
+        kinds = "Tables (*.csv *.tsv *.txt);;All files (*)"
+        path, _ = QFileDialog.getOpenFileName(self, "Open a table", recall(_FOLDER), kinds)
+        if path:
+            self.open(path)
+
+    def dragEnterEvent(self, event: Any) -> None:
+        if _dropped(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        path = _dropped(event.mimeData())
+        if path:
+            event.acceptProposedAction()
+            self.open(path)
+
+    # --- one scan --------------------------------------------------------------------
+
+    @property
+    def layer(self) -> Any:
+        """The layer that shows the scans, or None."""
+        return self.screen.layer
+
+    def show_scan(self, number: int) -> None:
+        """Show a scan of the table in the viewer."""
+        shown = self.screen.scan
+        entry = self._entries[number]
+        again = self.scans.shown == number and shown is not None and shown.wanted.entry is entry
+        if again and self.layer is not None:
+            return
+        self.scans.show_chosen(number)
+        self.screen.show(entry)
+
+    def step(self, by: int) -> None:
+        """Show the scan so many rows below in the table."""
+        self.scans.step(by)
+
+    def _on_swapped(self, scan: LoadedScan) -> None:
+        """Tell Explain CNN, and load the next scan before it is asked for."""
+        number = self.scans.shown
+        if number is None or self._entries[number] is not scan.wanted.entry:
+            return
+        problem = self.scans.table.rows[number].problem
+        notes = scan.volume.notes if scan.prediction is None else scan.prediction.notes
+        if not self.runs.running:
+            self.status.setText(f"⚠ {problem}" if problem else " ".join(notes))
+        explain = self.link.panel
+        if explain is not None:
+            known = scan.prediction
+            if known is None:
+                self._predict_shown()
+                explain.scan_replaced()
+            elif explain.network.model is not None:
+                explain.scan_replaced(known.values)
+        following = self.scans.neighbour(1)
+        if following is not None:
+            self.loader.prefetch(self.screen.wanted(self._entries[following]))
+
+    def _predict_shown(self) -> None:
+        """Ask the network what it says of the shown scan, if that is not known."""
+        number, scan = self.scans.shown, self.screen.scan
+        if number is None or scan is None or self._entries[number] is not scan.wanted.entry:
+            return
+        row = self.scans.table.rows[number]
+        if row.prediction is None and not row.problem and scan.prediction is None:
+            self.runs.predict(number)
+
+    def _on_unreadable(self, entry: ScanEntry, text: str) -> None:
+        self.status.setText(f"⚠ {text}")
+
+    # --- all scans ---------------------------------------------------------------------
+
+    def run(self, with_maps: bool = True) -> None:
+        """Predict all scans and, unless told otherwise, run the method on them."""
+        try:
+            self.runs.run(with_maps)
+        except CnnVisError as exc:
+            self.status.setText(f"⚠ {exc}")
+
+    def cancel(self) -> None:
+        """Stop what runs on all scans."""
+        self.runs.cancel()
+
+    def _on_outcome(self, number: int, outcome: Any, model: Any, looked_up: bool) -> None:
+        row = self.scans.table.rows[number]
+        if looked_up and outcome.prediction is None and row.problem:
+            return  # it failed with this network before
+        self.scans.table.show_outcome(number, outcome, model)
+        self._show_counts()
+        scan, explain = self.screen.scan, self.link.panel
+        if looked_up or scan is None or explain is None or scan.wanted.entry is not row.entry:
+            return
+        if outcome.prediction is not None and not explain.ready:
+            explain.scan_replaced(outcome.prediction.values)
+        if outcome.attribution is not None:
+            self.screen.show_map_unless_run(outcome.attribution)
+
+    def _on_progressed(self, progress: Progress) -> None:
+        if not self.runs.running:
+            return
+        stage = progress.what.partition(":")[0]
+        if stage != self._stage:
+            self._stage, self._began = stage, time.monotonic()
+        self.bar.setRange(0, progress.total)
+        self.bar.setValue(progress.done)
+        left = time_left(progress, time.monotonic() - self._began)
+        counts = f"{progress.what}, {progress.done} of {progress.total} done"
+        self.status.setText(", ".join(filter(None, [counts, left])))
+
+    def _on_model(self) -> None:
+        self.scans.table.forget_results()
+        self._refresh()
+        self.runs.look_up()
+        self.screen.show_again()
+
+    def _on_request(self) -> None:
+        self.runs.look_up()
+        self.screen.show_again()
+
+    # --- what is shown -----------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        running = self.runs.running
+        for button in (self.open_folder, self.open_table):
+            button.setEnabled(not self.jobs.busy)
+        for button in (self.predict_button, self.run_button):
+            button.setEnabled(bool(self._entries) and not running)
+        self.cancel_button.setEnabled(running)
+        self.bar.setVisible(running)
+        if running:
+            self._stage = ""
+            self.bar.setRange(0, 0)
+        self._show_counts()
+
+    def _show_counts(self) -> None:
+        self.counts.setText(self.scans.table.summary() if self._entries else "")
+
+    # --- keys, and the end ---------------------------------------------------------------
+
+    def _bind_keys(self) -> None:
+        """In the panel and, with a link that does not keep the panel alive, in the viewer."""
+        panel = weakref.ref(self)
+        for key, by in ((PREVIOUS_KEY, -1), (NEXT_KEY, 1)):
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(lambda by=by: self.step(by))
+
+            def step(viewer: Any, by: int = by) -> None:
+                if (alive := panel()) is not None:
+                    alive.step(by)
+
+            self._viewer.bind_key(key, step, overwrite=True)
+
+    def _closer(self) -> Callable[[], None]:
+        """What ends all that the panel began, without the panel itself."""
+        jobs, loader, link, runs = self.jobs, self.loader, self.link, self.runs
+        viewer = self._viewer
+
+        def close() -> None:
+            for key in (PREVIOUS_KEY, NEXT_KEY):
+                with contextlib.suppress(KeyError):
+                    viewer.bind_key(key, None, overwrite=True)
+            for part in (runs, loader, jobs, link):
+                with contextlib.suppress(RuntimeError):  # Qt has destroyed it
+                    part.close()
+
+        return close
+
+    def closed(self) -> None:
+        """Stop everything, and leave the keys."""
+        self._closer()()
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
+
+
+def _dropped(mime: QMimeData) -> str:
+    return next((url.toLocalFile() for url in mime.urls() if url.isLocalFile()), "")

@@ -1,0 +1,121 @@
+"""Under which keys results are kept: what a scan, a model and a request hold, not what they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.explain.options import ExplainRequest, check_baselines
+from napari_cnnvis.volume import Volume
+
+__all__ = ["ResultKeys", "scan_hash"]
+
+_PARTNER = {".img": ".hdr", ".hdr": ".img"}
+
+
+def scan_hash(path: Path) -> str:
+    """SHA-256 of a scan's file, or of both files of a header and its image (32 hex digits).
+
+    A file that was not written to since it was last asked for is not read again.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be read.
+    """
+    try:
+        files = [path]
+        partner = _PARTNER.get(path.suffix.lower())
+        if partner is not None and path.with_suffix(partner).exists():
+            files.append(path.with_suffix(partner))
+        about = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return _digest([_content_hash(*one) for one in about])
+    except OSError as exc:
+        raise VolumeError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+
+
+@lru_cache(maxsize=100_000)
+def _content_hash(path: str, size: int, written: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ResultKeys:
+    """Keys of a model's results.
+
+    They follow from the weights, the architecture, the input and the classes; the
+    model's file, its name and the device do not count. The package's version does, so
+    that results of other code are not taken.
+
+    Parameters
+    ----------
+    model : Model
+        As it is now: make new keys after its weights were changed.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._class_index = model.class_index
+        code = getattr(model.module, "code", "")
+        self._model = _digest(
+            {
+                "version": version("napari-cnnvis"),
+                "weights": model.weights_hash(),
+                "architecture": [model.architecture, model.arch, str(model.module)],
+                "code": code if isinstance(code, str) else "",
+                "input": model.input_spec.to_dict(),
+                "output": model.outputs.kind,
+                "classes": list(model.class_names),
+            }
+        )
+
+    def prediction(self, scan: str) -> str:
+        """Key of the prediction for a scan of this hash."""
+        return _digest(["prediction", self._model, scan])
+
+    def attribution(
+        self, scan: str, request: ExplainRequest, orientation: str | None = None
+    ) -> str:
+        """Key of the map for a scan of this hash.
+
+        Parameters
+        ----------
+        scan : str
+        request : ExplainRequest
+            Every parameter counts; a class counts as the same by index and by name.
+        orientation : str, optional
+            The axes that the map lies on, if not the file's.
+
+        Raises
+        ------
+        MethodError
+            If the model has no such class, or all layers are asked for at once.
+        """
+        if request.layer == "all":
+            raise MethodError("One map a scan can be kept; choose one layer.")
+        values = {field.name: getattr(request, field.name) for field in fields(request)}
+        values["target"] = self._class_index(request.target)
+        values["baseline"] = [_plain(baseline) for baseline in check_baselines(request.baseline)]
+        parts = {name: _plain(value) for name, value in values.items()}
+        return _digest(["map", self._model, scan, parts, orientation])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Volume):
+        digest = hashlib.sha256(np.ascontiguousarray(value.data))
+        digest.update(value.affine.tobytes())
+        place = [value.data.shape, value.orientation_known, value.stored_orientation]
+        return {"volume": digest.hexdigest(), "place": place, "name": value.name}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _digest(parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,132 @@
+"""Keys follow from what scans, models and requests hold, and from nothing else."""
+
+import os
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
+from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.volume import Volume
+
+REQUEST = ExplainRequest("sensitivity", 1)
+OTHER = {
+    "method": "box",
+    "target": 0,
+    "layer": "0",
+    "relu": False,
+    "score": "logit",
+    "alignment": "receptive field",
+    "baseline": 0.0,
+    "quantity": "probability",
+    "finest": 100,
+    "join": "strongest",
+    "margin": 6.0,
+    "size": 5,
+    "stride": 3,
+    "time_budget": 60.0,
+    "precision": "half",
+}
+
+
+def key(model, request=REQUEST, orientation=None, scan="s"):
+    return ResultKeys(model).attribution(scan, request, orientation)
+
+
+def test_every_parameter_of_a_request_is_tried_here():
+    assert set(OTHER) == {field.name for field in fields(ExplainRequest)}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_each_part_of_a_request_counts(model, name):
+    assert key(model, replace(REQUEST, **{name: OTHER[name]})) != key(model)
+
+
+def test_the_axes_and_the_scan_count(model):
+    assert len({key(model), key(model, orientation="SAR"), key(model, scan="t")}) == 3
+    keys = ResultKeys(model)
+    assert len({keys.prediction("s"), keys.prediction("t"), keys.attribution("s", REQUEST)}) == 3
+
+
+def test_a_class_is_the_same_by_name_and_numbers_by_type(model):
+    assert key(model, replace(REQUEST, target="AD")) == key(model)
+    assert key(model, replace(REQUEST, target=np.int64(1))) == key(model)
+    assert key(model, replace(REQUEST, size=np.int64(7), margin=np.float32(0))) == key(model)
+
+
+def test_baseline_volumes_count_by_content(model):
+    data = np.zeros((3, 3, 3), np.float32)
+    changed = data.copy()
+    changed[0, 0, 0] = 1
+    volumes = [Volume(data), Volume(changed), Volume(data, np.diag([2, 1, 1, 1])), Volume(data)]
+    keys = [key(model, replace(REQUEST, baseline=v)) for v in volumes]
+    assert len(set(keys)) == 3
+    assert keys[0] == keys[3]
+
+
+def test_weights_input_classes_and_architecture_count(make_model):
+    keys = {key(make_model())}
+    assert key(make_model()) in keys
+    keys.add(key(make_model(seed=1)))
+    keys.add(key(make_model(input_spec=InputSpec(intensity="z-score"))))
+    keys.add(key(make_model(class_names=["CN", "AD"])))
+    keys.add(key(make_model(output="sigmoid")))
+    strided = make_model()
+    strided.module[0].stride = (2, 2, 2)
+    keys.add(key(strided))
+    trained = make_model()
+    with torch.no_grad():
+        trained.module[4].bias[0] += 1e-6
+    keys.add(key(trained))
+    assert len(keys) == 7
+
+
+def test_where_the_checkpoint_lies_does_not_count(make_model):
+    assert key(make_model(path="/a/net.pt")) == key(make_model(path="/b/other.pt"))
+
+
+def test_a_class_that_is_not_there_and_all_layers_are_refused(model, plain):
+    for request in (replace(REQUEST, target=2), ExplainRequest("grad-cam", 0, layer="all")):
+        with pytest.raises(MethodError) as caught:
+            key(model, request)
+        plain(caught.value)
+
+
+def test_a_scans_hash_follows_its_content_not_its_name(tmp_path, write_scan):
+    first = write_scan(tmp_path / "a.nii", seed=1)
+    same = write_scan(tmp_path / "b" / "c.nii", seed=1)
+    other = write_scan(tmp_path / "d.nii", seed=2)
+    assert scan_hash(first) == scan_hash(same) != scan_hash(other)
+    before = scan_hash(first)
+    with first.open("r+b") as file:
+        file.seek(400)
+        file.write(b"\x01\x02")
+    os.utime(first, ns=(0, first.stat().st_mtime_ns + 1))
+    assert scan_hash(first) != before
+
+
+def test_both_files_of_a_pair_count(tmp_path):
+    (tmp_path / "a.img").write_bytes(b"voxels")
+    (tmp_path / "a.hdr").write_bytes(b"one")
+    before = scan_hash(tmp_path / "a.img")
+    (tmp_path / "a.hdr").write_bytes(b"other")
+    assert scan_hash(tmp_path / "a.img") != before
+
+
+def test_an_unchanged_file_is_read_once(tmp_path, write_scan, monkeypatch):
+    import builtins
+
+    path = write_scan(tmp_path / "a.nii", seed=3)
+    before = scan_hash(path)
+    monkeypatch.setattr(builtins, "open", None)
+    assert scan_hash(path) == before
+
+
+def test_a_scan_that_cannot_be_read_is_said_plainly(tmp_path, plain):
+    with pytest.raises(VolumeError) as caught:
+        scan_hash(tmp_path / "gone.nii")
+    plain(caught.value, "gone.nii")
