@@ -30,10 +30,10 @@ from napari_cnnvis._napari.overlay import (
 )
 from napari_cnnvis._napari.rerun import plan_rerun
 from napari_cnnvis._napari.run_result import RunResult
+from napari_cnnvis._napari.run_steps import head_of, run_request, summary_of
 from napari_cnnvis.errors import CnnVisError, MethodError
-from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
+from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.volume import Volume
 
 __all__ = ["ExplainPanel"]
 
@@ -277,8 +277,8 @@ class ExplainPanel(DockedPanel):
         def job(progress: Any, cancel: Any) -> Any:
             volumes = self.network.volumes(taken)
             hierarchy = built if make_hierarchy is None else make_hierarchy()
-            result = _run(model, volumes, request, hierarchy, progress, cancel)
-            return result, _head(volumes[0])
+            result = run_request(model, volumes, request, hierarchy, progress, cancel)
+            return result, head_of(volumes[0])
 
         def done(outcome: Any) -> None:
             result, head = outcome
@@ -293,7 +293,7 @@ class ExplainPanel(DockedPanel):
             self.method_form.show_baselines(self._result.baselines)
             self.method_form.show_levels(self._result.levels)
             self._show(attribution, layer)
-            self.status.setText(_summary(attribution, self._head))
+            self.status.setText(summary_of(attribution, self._head))
 
         self._running_layer, self._running_data = layer, scan_data
         self.jobs.start(self.method_form.description(), job, done)
@@ -328,7 +328,7 @@ class ExplainPanel(DockedPanel):
             return
         if attribution is not None:
             self._show(attribution, self._running_layer)
-            self.status.setText(_summary(attribution, self._head))
+            self.status.setText(summary_of(attribution, self._head))
 
     def _show_again(self) -> None:
         if self._shown is not None and self._overlay in self._viewer.layers:
@@ -379,45 +379,3 @@ class ExplainPanel(DockedPanel):
         if self._model is not None and not self._failed:
             self.method_form.show_model(self._model, self._grid_shape)
         self.network.refresh(self._predictions)
-
-
-def _run(
-    model: Any, volumes: Any, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
-) -> Any:
-    """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
-    from dataclasses import replace
-
-    from napari_cnnvis.explain.request import explain
-    from napari_cnnvis.models.running import OutOfMemory
-
-    if request.method in GRADIENT:
-        try:
-            return explain(model, volumes, replace(request, layer="all"))
-        except OutOfMemory:
-            pass
-    return explain(model, volumes, request, hierarchy, progress, cancel)
-
-
-def _head(volume: Volume) -> np.ndarray | None:
-    from napari_cnnvis.ucm.head import find_head
-
-    try:
-        return find_head(volume.data)
-    except CnnVisError:  # a constant volume has none
-        return None
-
-
-def _summary(attribution: Any, head: np.ndarray | None) -> str:
-    data = attribution.data
-    low, high = float(data.min()), float(data.max())
-    text = f"{attribution.name}: {low:.3g} to {high:.3g}. "
-    total = float(np.abs(data).sum())
-    if head is not None and total > 0:
-        outside = float(np.abs(data[~head]).sum()) / total
-        if outside >= 0.005:
-            text += f"{outside:.0%} of it lies outside the head. "
-    if low < 0:
-        text += "Warm colours support the class, cold ones speak against it. "
-    if attribution.partial:
-        text += "Cancelled: regions that were not reached do not count. "
-    return text + " ".join(attribution.notes)

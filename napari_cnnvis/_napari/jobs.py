@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -45,8 +46,9 @@ class JobRunner(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._cancel = threading.Event()
-        self._closed = False
+        self._life = _Life()
+        # the job may outlive this object and its panel; the slot must not hold it
+        self.destroyed.connect(self._life.end)
         self._worker: Any = None
         self._bar: activity | None = None
         #: what the last job failed of, if it did
@@ -70,14 +72,15 @@ class JobRunner(QObject):
         """
         if self.busy:
             return
-        self._cancel = cancel = threading.Event()
+        life = self._life
+        life.cancel = cancel = threading.Event()
         self.error = None
         following, step = 0.0, ""
 
         def report(progress: Progress) -> None:
             nonlocal following, step
             now = time.monotonic()
-            if self._closed:
+            if life.ended:
                 return
             last = progress.done == progress.total
             if now >= following or last or progress.what != step:
@@ -85,7 +88,8 @@ class JobRunner(QObject):
                 _ = progress.partial  # made here, not on the main thread
                 spent = time.monotonic() - now
                 following = now + spent + max(_UPDATE_INTERVAL, _PATIENCE * spent)
-                self._reported.emit(progress)
+                with contextlib.suppress(RuntimeError):  # destroyed at this very moment
+                    self._reported.emit(progress)
 
         self._worker = create_worker(job, report, cancel, _start_thread=False, _ignore_errors=True)
         self._worker.returned.connect(lambda result: self._end(done, result))
@@ -96,12 +100,11 @@ class JobRunner(QObject):
 
     def cancel(self) -> None:
         """Ask the running job to stop; it hands over what it has."""
-        self._cancel.set()
+        self._life.cancel.set()
 
     def close(self) -> None:
         """Cancel, and deliver nothing any more: the panel is gone."""
-        self._closed = True
-        self._cancel.set()
+        self._life.end()
 
     def _on_progress(self, progress: Progress) -> None:
         if not self.busy:
@@ -116,7 +119,7 @@ class JobRunner(QObject):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        if self._closed:
+        if self._life.ended:
             return
         try:
             deliver(value)
@@ -132,6 +135,19 @@ class JobRunner(QObject):
                 f"Something unexpected went wrong: {type(error).__name__}: {error}. "
                 "Please report it with the steps that led here."
             )
+
+
+class _Life:
+    """Whether results are still wanted, and the event that stops the running job."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.cancel = threading.Event()
+
+    def end(self) -> None:
+        """Nothing is wanted any more."""
+        self.ended = True
+        self.cancel.set()
 
 
 def time_left(progress: Progress, elapsed: float) -> str:

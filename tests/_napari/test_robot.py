@@ -59,11 +59,11 @@ def panels(qtbot, viewer):
     add_scan(viewer, 0)
     opened[0].use_model(cv.Model(net, ["control", "patient"], device="cpu"))
     opened[0].method_form.time_limit.setValue(10)
+    running = [runner for panel in opened for runner in runners(panel)]
     yield opened
-    for panel in opened:
-        for runner in runners(panel):
-            runner.cancel()
-    qtbot.waitUntil(lambda: not any(r.busy for p in opened for r in runners(p)), timeout=60_000)
+    for runner in running:  # their panels are destroyed by now
+        runner.cancel()
+    qtbot.waitUntil(lambda: not any(runner.busy for runner in running), timeout=60_000)
 
 
 def runners(panel):

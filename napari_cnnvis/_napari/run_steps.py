@@ -1,0 +1,57 @@
+"""The steps of a run that need no panel: run a request, find the head, say what came out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
+from napari_cnnvis.volume import Volume
+
+__all__ = ["head_of", "run_request", "summary_of"]
+
+
+def run_request(
+    model: Any, volumes: Any, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
+) -> Any:
+    """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
+    from dataclasses import replace
+
+    from napari_cnnvis.explain.request import explain
+    from napari_cnnvis.models.running import OutOfMemory
+
+    if request.method in GRADIENT:
+        try:
+            return explain(model, volumes, replace(request, layer="all"))
+        except OutOfMemory:
+            pass
+    return explain(model, volumes, request, hierarchy, progress, cancel)
+
+
+def head_of(volume: Volume) -> np.ndarray | None:
+    """The head's voxels, or None for a volume that has no head."""
+    from napari_cnnvis.ucm.head import find_head
+
+    try:
+        return find_head(volume.data)
+    except CnnVisError:  # a constant volume has none
+        return None
+
+
+def summary_of(attribution: Any, head: np.ndarray | None) -> str:
+    """What the status line says of a map."""
+    data = attribution.data
+    low, high = float(data.min()), float(data.max())
+    text = f"{attribution.name}: {low:.3g} to {high:.3g}. "
+    total = float(np.abs(data).sum())
+    if head is not None and total > 0:
+        outside = float(np.abs(data[~head]).sum()) / total
+        if outside >= 0.005:
+            text += f"{outside:.0%} of it lies outside the head. "
+    if low < 0:
+        text += "Warm colours support the class, cold ones speak against it. "
+    if attribution.partial:
+        text += "Cancelled: regions that were not reached do not count. "
+    return text + " ".join(attribution.notes)
