@@ -15,6 +15,7 @@ from napari_cnnvis._napari.maps_panel import MapsPanel
 from napari_cnnvis._napari.overlay import CELLS_KEY, OVERLAY_KEY, is_overlay
 from napari_cnnvis.explain.options import METHODS
 from napari_cnnvis.explain.reading import READING, how_to_read
+from napari_cnnvis.models.recipes import Recipe
 
 RESNET = (
     "monai.networks.nets:resnet10(spatial_dims=3, n_input_channels=1, num_classes=2, "
@@ -49,11 +50,7 @@ def panel(qtbot, viewer, folder):
     """The panel Explain CNN with the network loaded."""
     panel = ExplainPanel(viewer)
     qtbot.addWidget(panel)
-    panel.load_model(folder / "net.pt")
-    settle(qtbot, panel)
-    panel.network.settings.arch.setText(RESNET)
-    panel.network.settings.classes.setText("NC, AD")
-    panel.network.settings.apply.click()
+    panel.network.load(folder / "net.pt", Recipe(RESNET, ("NC", "AD")))
     settle(qtbot, panel)
     assert panel.ready
     yield panel

@@ -213,6 +213,7 @@ def test_scan_list_follows_the_viewer_and_leaves_overlays_out(qtbot, panel, gap_
     assert panel.scan.layer is first
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PySide6 has another constructor
 def test_a_dropped_checkpoint_is_loaded(qtbot, panel, gap_file):
     from qtpy.QtCore import QMimeData, QPoint, QPointF, QUrl
     from qtpy.QtGui import QDragEnterEvent, QDropEvent
