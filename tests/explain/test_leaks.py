@@ -63,7 +63,10 @@ WHOLE, WINDOWED = [method for method in METHODS if method != "box"], ("cam", "la
 
 @pytest.mark.parametrize(
     ("method", "window"),
-    [*((method, None) for method in WHOLE), *((method, (20, 20, 20)) for method in WINDOWED)],
+    [
+        *((method, None) for method in WHOLE),
+        *(pytest.param(method, (20, 20, 20), marks=pytest.mark.slow) for method in WINDOWED),
+    ],
 )
 def test_runs_leave_nothing_behind(net, scan, cubes, state_of, method, window):
     spec = InputSpec(window=window, overlap=0.3, intensity="none")
