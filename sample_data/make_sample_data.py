@@ -1,84 +1,102 @@
-"""Make everything in this folder from scratch: scans, ground truth and trained networks.
+"""Make everything in this folder from scratch, and cohorts of any size.
 
-    pip install napari-cnnvis[sample]
+    pip install napari-cnnvis[sample,train]
     python sample_data/make_sample_data.py scans
-    python sample_data/make_sample_data.py networks
+    python sample_data/make_sample_data.py cohort /data/atrophy --subjects 300
+    python sample_data/make_sample_data.py cohort /data/held_out --subjects 40 --held-out
 
-Seeds are fixed. The scans take seconds, the networks about an hour on two cores.
+Seeds are fixed, so that the same command makes the same scans. The networks are trained with
+`napari-cnnvis train`; sample_data/README.md has the commands.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import simulated_cohort as cohort
 import torch
-from train_networks import PATIENT_SEED, Recipe, train
-
-from napari_cnnvis.conform import InputSpec
-from napari_cnnvis.models.checkpoint import save_model
-from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
 
 FOLDER = Path(__file__).parent
-NETWORKS = {
-    "voxvgg": (VoxVGG, Recipe(subjects=128, epochs=8)),
-    "voxresnetgap": (
-        VoxResNetGAP,
-        Recipe(subjects=64, epochs=5, batch=2, paired=True),
-    ),
-}
-INPUT = InputSpec(
-    shape=cohort.SHAPE, spacing=(cohort.SPACING,) * 3, orientation="RAS", intensity="max"
-)
 
 
-def save_scan(data: torch.Tensor | np.ndarray, name: str) -> None:
-    """Write intensities 0..1 as 12-bit, or a region as 0 and 1; int16 and uint8 keep files small."""
+def save_scan(data: torch.Tensor | np.ndarray, path: Path) -> None:
+    """Write intensities 0..1 as 12-bit, regions and labels as they are; small files."""
     data = np.asarray(data)
-    stored = data.astype(np.uint8) if data.dtype == bool else (data * 4095).round().astype(np.int16)
-    image = nib.Nifti1Image(stored, cohort.AFFINE)
+    if data.dtype == bool:
+        data = data.astype(np.uint8)
+    elif data.dtype == np.float32:
+        data = (data * 4095).round().astype(np.int16)
+    image = nib.Nifti1Image(data, cohort.AFFINE)
     image.header.set_xyzt_units("mm")
     image.set_sform(cohort.AFFINE, code="mni")
     image.set_qform(cohort.AFFINE, code="mni")
-    nib.save(image, FOLDER / f"{name}.nii.gz")
+    nib.save(image, path)
 
 
 def make_scans() -> None:
     """The template, a control, two patients, and the patients' ground truth."""
     template = cohort.load_template()
-    save_scan(template.brain, "mni152_t1_2mm")
-    control = cohort.make_subject(template, 0, PATIENT_SEED)
-    save_scan(control.scan, "simulated_control")
-    for name, seed in (("", PATIENT_SEED + 1), ("_severe", PATIENT_SEED + 3)):
+    save_scan(template.brain, FOLDER / "mni152_t1_2mm.nii.gz")
+    control = cohort.make_subject(template, 0, cohort.PATIENT_SEED)
+    save_scan(control.scan, FOLDER / "simulated_control.nii.gz")
+    for name, seed in (("", cohort.PATIENT_SEED + 1), ("_severe", cohort.PATIENT_SEED + 3)):
         patient = cohort.make_subject(template, 1, seed)
-        save_scan(patient.scan, f"simulated_atrophy{name}")
-        save_scan(patient.changed.numpy(), f"simulated_atrophy{name}_changed")
+        save_scan(patient.scan, FOLDER / f"simulated_atrophy{name}.nii.gz")
+        save_scan(patient.changed, FOLDER / f"simulated_atrophy{name}_changed.nii.gz")
 
 
-def make_network(name: str) -> None:
-    """Train one network and save it with its record."""
-    kind, recipe = NETWORKS[name]
-    torch.manual_seed(recipe.seed)
-    net = kind()
-    record = train(net, cohort.load_template(), recipe)
-    record["cohort"] = "simulated atrophy (sample_data/simulated_cohort.py)"
-    path = FOLDER / f"{name}_simulated_atrophy.safetensors"
-    save_model(net, path, cohort.CLASS_NAMES, INPUT, record)
-    print(f"{path.name}: held-out accuracy {record['held_out_accuracy']:.3f}")
+def make_cohort(options: argparse.Namespace) -> None:
+    """A folder of scans, every other one a patient's, with metadata.csv.
+
+    Held-out subjects also get their ground truth (patients) and the atlas as it lies in them.
+    """
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    template = cohort.load_template()
+    first_seed = cohort.PATIENT_SEED if options.held_out else cohort.TRAINING_SEED
+    rows = []
+    for number in range(options.subjects):
+        subject = cohort.make_subject(template, number % 2, first_seed + number, options.kind)
+        name = f"sub-{number + 1:04}"
+        row = {
+            "Subject": name,
+            "Label": cohort.COHORTS[options.kind][subject.label],
+            "Path": f"{name}.nii.gz",
+        }
+        save_scan(subject.scan, folder / row["Path"])
+        if options.held_out:
+            row["Rois"] = f"{name}_labels.nii.gz"
+            save_scan(subject.labels, folder / row["Rois"])
+            row["Truth"] = f"{name}_changed.nii.gz" if subject.label else ""
+            if subject.label:
+                save_scan(subject.changed, folder / row["Truth"])
+        rows.append(row)
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} scans and metadata.csv are in {folder}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["scans", "networks", *NETWORKS])
-    what = parser.parse_args().what
-    if what == "scans":
-        make_scans()
-    for name in NETWORKS:
-        if what in ("networks", name):
-            make_network(name)
+    commands = parser.add_subparsers(required=True)
+    scans = commands.add_parser("scans", help="the scans of this folder")
+    scans.set_defaults(run=lambda _: make_scans())
+    many = commands.add_parser("cohort", help="a folder of scans with metadata.csv")
+    many.add_argument("folder", type=Path)
+    many.add_argument("--kind", choices=cohort.COHORTS, default="atrophy")
+    many.add_argument("--subjects", type=int, default=300)
+    many.add_argument(
+        "--held-out", action="store_true", help="others than to train on, with their ground truth"
+    )
+    many.set_defaults(run=make_cohort)
+    options = parser.parse_args()
+    options.run(options)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The simulated cohort: a brain template, deformed at random, with or without atrophy.
+"""The simulated cohorts: a brain template, deformed at random, with or without a disease.
 
 A subject is the skull-stripped MNI152 template seen through a smooth random
-deformation, with its own contrast, bias field and noise. Subjects of the class
-"atrophy" also have dilated lateral ventricles and shrunken hippocampi; where
-that changed the brain is kept as ground truth. Everything lives on one grid:
-110 x 110 x 110 voxels of 2 mm, axes to the right, front and top (RAS).
+deformation, with its own contrast, bias field and noise. In the simple cohort,
+subjects of the class "atrophy" also have dilated lateral ventricles and shrunken
+hippocampi; in the harder one, "shrinkage" is that of one hippocampus, on either
+side. Where that changed the brain is kept as ground truth. Everything lives on
+one grid: 110 x 110 x 110 voxels of 2 mm, axes to the right, front and top (RAS).
 """
 
 from __future__ import annotations
@@ -25,37 +26,56 @@ SPACING = 2.0
 AFFINE = np.array(
     [[SPACING, 0, 0, -110], [0, SPACING, 0, -128], [0, 0, SPACING, -104], [0, 0, 0, 1]]
 )
-CLASS_NAMES = ("control", "atrophy")
+#: the classes of each cohort; a subject's label is an index
+COHORTS = {"atrophy": ("control", "atrophy"), "one-sided": ("control", "shrinkage")}
 LATERAL_VENTRICLES = (4, 43)
 HIPPOCAMPI = (17, 53)
+#: seeds of the subjects to train on, and of those that no network was trained on
+TRAINING_SEED, PATIENT_SEED = 10_000, 30_000
 #: how far from the structure the tissue moves, in voxels: the ground truth's margin
 VENTRICLE_REACH, HIPPOCAMPUS_REACH = 4.0, 2.0
 
 
 @dataclass(frozen=True)
-class Template:
-    """What a subject is made from; all volumes are (110, 110, 110).
+class Disease:
+    """What a disease does at severity 1; all volumes are (110, 110, 110).
 
-    ``brain`` is the T1 intensity scaled to 0..1, ``labels`` the Desikan-Killiany
-    atlas, ``ventricle_pull`` and ``hippocampus_push`` (3, ...) displacements in
-    voxels at unit severity, ``changed`` the tissue that atrophy moves and
-    ``lost`` the rim of the hippocampi that turns to fluid (0..1).
+    ``displacement`` (3, ...) in voxels, ``changed`` the tissue that moves and
+    ``lost`` the rim of the hippocampi that turns to fluid (0..1). Subjects have a
+    severity of ``mildest`` to 1.
+    """
+
+    displacement: torch.Tensor
+    changed: torch.Tensor
+    lost: torch.Tensor
+    mildest: float
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a subject is made from.
+
+    ``brain`` (110, 110, 110) is the T1 intensity scaled to 0..1, ``labels`` the
+    Desikan-Killiany atlas, ``diseases`` the diseases of each cohort, of which a
+    patient has one.
     """
 
     brain: torch.Tensor
-    labels: np.ndarray
-    ventricle_pull: torch.Tensor
-    hippocampus_push: torch.Tensor
-    changed: torch.Tensor
-    lost: torch.Tensor
+    labels: torch.Tensor
+    diseases: dict[str, tuple[Disease, ...]]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One simulated scan: ``scan`` float32 0..1, ``changed`` bool (ground truth), ``label`` 0 or 1."""
+    """One simulated scan (110, 110, 110).
+
+    ``scan`` float32 0..1, ``changed`` bool (ground truth), ``labels`` int16 (the
+    atlas as it lies in this subject), ``label`` 0 or 1.
+    """
 
     scan: torch.Tensor
     changed: torch.Tensor
+    labels: torch.Tensor
     label: int
 
 
@@ -87,7 +107,7 @@ def _package_folder(name: str) -> Path:
 
 
 def make_template(brain: np.ndarray, labels: np.ndarray) -> Template:
-    """Derive the displacement fields of the disease from a brain and its atlas."""
+    """Derive the displacement fields of the diseases from a brain and its atlas."""
     outside_ventricles, away = _distance(np.isin(labels, LATERAL_VENTRICLES))
     ventricle_size = np.where(
         outside_ventricles > 0,
@@ -97,16 +117,31 @@ def make_template(brain: np.ndarray, labels: np.ndarray) -> Template:
     outside_hippocampi, apart = _distance(np.isin(labels, HIPPOCAMPI))
     hippocampus_size = (1 - np.abs(outside_hippocampi) / HIPPOCAMPUS_REACH).clip(0)
     head = ndimage.binary_fill_holes(brain > 0)
-    changed = (outside_ventricles <= VENTRICLE_REACH) | (outside_hippocampi <= HIPPOCAMPUS_REACH)
+    ventricles = head & (outside_ventricles <= VENTRICLE_REACH)
+    hippocampi = head & (outside_hippocampi <= HIPPOCAMPUS_REACH)
     lost = np.exp(-0.5 * ((outside_hippocampi + 0.5) / 0.7) ** 2)
+    ventricle_pull, hippocampus_push = -away * ventricle_size, apart * hippocampus_size
     as_tensor = lambda a: torch.from_numpy(np.ascontiguousarray(a, np.float32))  # noqa: E731
+    atrophy = Disease(
+        as_tensor(3.5 * ventricle_pull + 1.8 * hippocampus_push),
+        as_tensor(ventricles | hippocampi),
+        as_tensor(lost),
+        mildest=0.25,
+    )
+    left = np.arange(SHAPE[0]).reshape(-1, 1, 1) * SPACING + AFFINE[0, 3] < 0
+    one_sided = [
+        Disease(
+            as_tensor(1.8 * hippocampus_push * side),
+            as_tensor(hippocampi & side),
+            as_tensor(lost * side),
+            mildest=0.5,
+        )
+        for side in (left, ~left)
+    ]
     return Template(
-        brain=as_tensor(brain),
-        labels=labels,
-        ventricle_pull=as_tensor(-away * ventricle_size),
-        hippocampus_push=as_tensor(apart * hippocampus_size),
-        changed=as_tensor(changed & head),
-        lost=as_tensor(lost),
+        as_tensor(brain),
+        as_tensor(labels),
+        {"atrophy": (atrophy,), "one-sided": tuple(one_sided)},
     )
 
 
@@ -118,31 +153,38 @@ def _distance(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distance, normal / np.maximum(np.linalg.norm(normal, axis=0), 1.0)
 
 
-def make_subject(template: Template, label: int, seed: int) -> Subject:
+def make_subject(template: Template, label: int, seed: int, cohort: str = "atrophy") -> Subject:
     """One subject of class ``label``; the same seed gives the same subject."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * torch.rand((), generator=random).item()
 
+    diseases = template.diseases[cohort]
     anatomy = _identity() + _random_field(3, 1.0, 8, random) + _affine_wobble(random)
-    severity = uniform(0.25, 1.0)  # from hardly visible to severe
+    severity = uniform(diseases[0].mildest, 1.0)  # from hardly visible to severe
+    disease = diseases[0]
+    if len(diseases) > 1:
+        disease = diseases[int(uniform(0, len(diseases)))]
     position = anatomy
     if label:
-        pull = 3.5 * template.ventricle_pull + 1.8 * template.hippocampus_push
-        position = anatomy + _sample(severity * pull, anatomy)
+        position = anatomy + _sample(severity * disease.displacement, anatomy)
     scan = _sample(template.brain[None], position)[0]
     if label:
-        rim = _sample(template.lost[None], anatomy)[0] * severity
+        rim = _sample(disease.lost[None], anatomy)[0] * severity
         scan = scan - rim * (scan - 0.3).clamp(min=0)
     inside = scan > 0.02
     scan = scan.clamp(min=1e-3) ** uniform(0.85, 1.2)
     scan = scan * (1 + _random_field(1, 0.06, 4, random)[0])
     scan = scan + uniform(0.01, 0.03) * torch.randn(SHAPE, generator=random)
     scan = torch.where(inside, scan.clamp(min=0), 0.0)
-    changed = _sample(template.changed[None], anatomy)[0] > 0.5
+    changed = _sample(disease.changed[None], anatomy)[0] > 0.5
+    labels = _sample(template.labels[None], position, "nearest")[0].to(torch.int16)
     return Subject(
-        scan / scan.max(), (changed & inside) if label else torch.zeros_like(inside), label
+        scan / scan.max(),
+        (changed & inside) if label else torch.zeros_like(inside),
+        labels,
+        label,
     )
 
 
@@ -175,8 +217,8 @@ def _affine_wobble(random: torch.Generator) -> torch.Tensor:
     return torch.einsum("ab,bijk->aijk", matrix, centred) + shift
 
 
-def _sample(volume: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+def _sample(volume: torch.Tensor, position: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
     """Values of ``volume`` (c, i, j, k) at ``position`` (3, i, j, k) in voxels, 0 outside."""
     size = torch.tensor(SHAPE, dtype=torch.float32).view(3, 1, 1, 1)
     grid = (2 * position / (size - 1) - 1).flip(0).movedim(0, -1)
-    return F.grid_sample(volume[None], grid[None], align_corners=True)[0]
+    return F.grid_sample(volume[None], grid[None], mode, align_corners=True)[0]

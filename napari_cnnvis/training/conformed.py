@@ -1,0 +1,151 @@
+"""Scans brought onto a network's grid once, and kept as memory-mapped files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from napari_cnnvis.cohort.keys import scan_hash
+from napari_cnnvis.conform import InputSpec, conform
+from napari_cnnvis.errors import CnnVisError, VolumeError
+from napari_cnnvis.progress import Progress
+from napari_cnnvis.training.study import Study, StudyProblems
+from napari_cnnvis.volume import atomic_path, read_volume
+
+__all__ = ["ConformedScans"]
+
+_FORMAT = 1
+
+
+class ConformedScans(Sequence):
+    """The scans of a study on a network's grid: float32 arrays (channels, i, j, k).
+
+    They are read from files, one for each scan, that are called after the content of the
+    scan and the input; memory holds only what is being used. Several processes may make
+    them at once.
+
+    Parameters
+    ----------
+    files : sequence of path
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = tuple(files)
+
+    @classmethod
+    def prepare(
+        cls,
+        study: Study,
+        spec: InputSpec,
+        folder: str | os.PathLike,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> ConformedScans | None:
+        """Conform the scans that are not in `folder` yet; None if it was cancelled.
+
+        Raises
+        ------
+        StudyProblems
+            If scans are damaged, hold NaN, are empty, differ in their grid where the
+            input says no spacing, or are the same scan under another name.
+        VolumeError
+            If the folder cannot be written to.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise VolumeError(f"Cannot make the folder {folder}: {exc.strerror}.") from exc
+        problems: list[tuple[int, str]] = []
+        files: list[Path] = []
+        rows_by_hash: dict[str, int] = {}
+        grids: dict[int, tuple] = {}
+        for number, scan in enumerate(study.scans):
+            if cancel is not None and cancel.is_set():
+                return None
+            try:
+                content = scan_hash(scan.path)
+                if content in rows_by_hash:
+                    raise VolumeError(f"the same scan as row {rows_by_hash[content]}: {scan.path}")
+                rows_by_hash[content] = scan.row
+                file = folder / f"{_key(content, spec)}.npy"
+                if not _complete(file):
+                    _write(file, _conformed(scan.path, spec))
+                grids[scan.row] = _grid(scan.path)
+                files.append(file)
+            except CnnVisError as exc:
+                problems.append((scan.row, str(exc).rstrip(".")))
+            if progress is not None:
+                progress(Progress(number + 1, len(study.scans), "scans prepared"))
+        if spec.spacing is None:
+            problems += _other_grids(grids)
+        if problems:
+            raise StudyProblems(study.table, problems)
+        return cls(files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.load(self._files[index], mmap_mode="r")
+
+
+def _key(content: str, spec: InputSpec) -> str:
+    about = json.dumps([_FORMAT, content, spec.to_dict()], sort_keys=True)
+    return hashlib.sha256(about.encode()).hexdigest()[:32]
+
+
+def _conformed(path: Path, spec: InputSpec) -> np.ndarray:
+    volume = read_volume(path)
+    broken = [note for note in volume.notes if "NaN" in note]
+    if broken:
+        raise VolumeError(f"{broken[0].replace(' and were set to 0', '')}: {path}")
+    if volume.data.min() == volume.data.max():
+        raise VolumeError(f"all voxels have the same value: {path}")
+    return conform(volume, spec).channels
+
+
+def _grid(path: Path) -> tuple:
+    image = nib.load(path)
+    shape = tuple(n for n in image.shape if n > 1)
+    return shape, tuple(np.round(nib.affines.voxel_sizes(image.affine), 2).tolist())
+
+
+def _other_grids(grids: dict[int, tuple]) -> list[tuple[int, str]]:
+    """The scans that lie on another grid than most."""
+    if not grids:
+        return []
+    (shape, spacing), _ = Counter(grids.values()).most_common(1)[0]
+    return [
+        (
+            row,
+            f"{_text(*grid)}, where most scans have {_text(shape, spacing)}; resample it, "
+            "or give --spacing and --shape",
+        )
+        for row, grid in grids.items()
+        if grid != (shape, spacing)
+    ]
+
+
+def _text(shape: tuple[int, ...], spacing: tuple[float, ...]) -> str:
+    return f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{s:g}' for s in spacing)} mm"
+
+
+def _complete(file: Path) -> bool:
+    try:
+        return np.load(file, mmap_mode="r").ndim == 4
+    except (OSError, ValueError):
+        return False
+
+
+def _write(file: Path, data: np.ndarray) -> None:
+    with atomic_path(file) as temporary:
+        np.save(temporary, data)

@@ -1,0 +1,314 @@
+"""Training and testing on one fold; interrupted at any moment, it goes on from its last epoch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+
+from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.errors import ComputeError
+from napari_cnnvis.models.checkpoint import save_model
+from napari_cnnvis.training.calibrate import Calibration
+from napari_cnnvis.training.folds import Fold
+from napari_cnnvis.training.metrics import classification_metrics
+from napari_cnnvis.training.normalise import Normalised
+from napari_cnnvis.training.recipes import Recipe
+from napari_cnnvis.training.sampling import BalancedSampler
+from napari_cnnvis.training.task import ClassifierTask, ScanDataset, loader
+from napari_cnnvis.volume import atomic_path
+
+__all__ = ["NETWORK", "RESULT", "FoldJob", "Hardware", "run_fold"]
+
+#: files of a fold's folder
+NETWORK, RESULT, _LAST = "network.safetensors", "result.json", "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where to train.
+
+    Attributes
+    ----------
+    accelerator : str
+        "auto", "cpu", "gpu", ... as Lightning calls them.
+    devices : int or str
+        How many, or "auto".
+    precision : {"single", "mixed"}
+    workers : int
+        Processes that read scans; 0 reads them in this one.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = 1
+    precision: str = "single"
+    workers: int = 0
+
+    @property
+    def lightning_precision(self) -> str:
+        """What Lightning calls it: float16 on a GPU, bfloat16 on a CPU."""
+        if self.precision == "single":
+            return "32-true"
+        gpu = self.accelerator in ("gpu", "cuda") or (
+            self.accelerator == "auto" and torch.cuda.is_available()
+        )
+        return "16-mixed" if gpu else "bf16-mixed"
+
+
+@dataclass(frozen=True, eq=False)
+class FoldJob:
+    """All that training on a fold needs.
+
+    Attributes
+    ----------
+    fold : Fold
+    folder : Path
+        Holds the fold's files.
+    scans : sequence of array
+        Of the whole study, conformed.
+    labels : sequence of int
+    class_names : tuple of str
+    spec : InputSpec
+    recipe : Recipe
+    build : callable
+        Makes the network to begin with, given some scans (n, channels, i, j, k).
+    arch : str
+        How the network is made, "" for the built-in ones.
+    seed : int
+    hardware : Hardware
+    record : dict
+        What else goes into the checkpoint's training record.
+    """
+
+    fold: Fold
+    folder: Path
+    scans: Sequence[np.ndarray]
+    labels: Sequence[int]
+    class_names: tuple[str, ...]
+    spec: InputSpec
+    recipe: Recipe
+    build: Callable[[Tensor], nn.Module]
+    arch: str
+    seed: int
+    hardware: Hardware
+    record: dict[str, Any]
+
+    def batches(self, members: np.ndarray, sampler: BalancedSampler | None = None) -> Any:
+        """The loader of some of the scans."""
+        data = ScanDataset(self.scans, self.labels, members)
+        return loader(data, self.recipe.batch, self.hardware.workers, sampler)
+
+
+def run_fold(
+    job: FoldJob,
+    report: Callable[[int, float, dict[str, float]], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> dict[str, Any] | None:
+    """Train, choose the best epoch, test, and write the fold's files.
+
+    Parameters
+    ----------
+    job : FoldJob
+    report : callable, optional
+        Called with the epoch (from 0), the share of it that is done, and the figures of
+        the epoch before.
+    cancel : threading.Event, optional
+        Stops after the current step; the last whole epoch is kept, to go on from.
+
+    Returns
+    -------
+    dict or None
+        The fold's result as in its ``result.json``, or None if it was cancelled.
+
+    Raises
+    ------
+    ComputeError
+        If the loss is no longer a number, or memory runs out.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(job.seed)
+    network = job.build(_some_scans(job))
+    trained = Normalised(network) if job.recipe.normalise else network
+    task = ClassifierTask(trained, job.recipe, job.seed, _left_right_axis(job.spec))
+    if report is not None:
+        task._report = lambda epoch, share: report(
+            epoch, share, task.history[-1] if task.history else {}
+        )
+    validates = len(job.fold.validation) > 0
+    best = ModelCheckpoint(
+        job.folder,
+        "best",
+        monitor="validation_loss" if validates else None,
+        save_last=True,
+        save_top_k=int(validates),
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [best, _Guard(cancel)]
+    if validates and job.recipe.patience:
+        callbacks.append(EarlyStopping("validation_loss", patience=job.recipe.patience))
+    sampler = BalancedSampler(
+        [job.labels[m] for m in job.fold.train], job.seed, alternate=job.recipe.normalise
+    )
+    last = job.folder / _LAST
+    with _quiet():
+        trainer = lightning.Trainer(
+            accelerator=job.hardware.accelerator,
+            devices=job.hardware.devices,
+            precision=job.hardware.lightning_precision,
+            max_epochs=job.recipe.epochs,
+            callbacks=callbacks,
+            plugins=[_AtomicFiles()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=job.folder,
+        )
+        try:
+            trainer.fit(
+                task,
+                job.batches(job.fold.train, sampler),
+                job.batches(job.fold.validation) if validates else None,
+                ckpt_path=last if last.exists() else None,
+                weights_only=True,
+            )
+        except _Stopped:
+            return None
+        except RuntimeError as exc:
+            raise ComputeError(
+                f"Training stopped in epoch {task.current_epoch + 1}: {str(exc).splitlines()[0]} If "
+                "memory ran out, take a smaller --batch; the same command goes on from the last "
+                "whole epoch."
+            ) from exc
+        # the best epoch's weights; without validation scans, the last epoch's
+        kept = torch.load(best.best_model_path or last, weights_only=True, map_location="cpu")
+        task.load_state_dict(kept["state_dict"])
+    finished = trained.fold() if isinstance(trained, Normalised) else network
+    return _finish(job, finished.eval(), task.history, int(kept["epoch"]) + 1)
+
+
+def _finish(
+    job: FoldJob, network: nn.Module, history: list[dict[str, float]], epoch: int
+) -> dict[str, Any]:
+    """Calibrate, test and write; the result comes last, so that a fold with one is complete."""
+    calibration = None
+    if job.recipe.calibrate and len(job.fold.validation):
+        calibration = Calibration.of(*_outputs(job, network, job.fold.validation))
+        calibration = calibration if calibration.fold_into(network) else None
+    logits, labels = _outputs(job, network, job.fold.test)
+    probabilities = logits.double().softmax(1).numpy()
+    scores = classification_metrics(labels.numpy(), probabilities)
+    record = {
+        "recipe": job.recipe.to_dict(),
+        "fold": job.fold.name,
+        "best_epoch": epoch,
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "training_scans": len(job.fold.train),
+        "held_out_scans": len(job.fold.test),
+        "held_out_accuracy": scores["accuracy"],
+        "held_out_auc": scores["AUC"],
+        **job.record,
+    }
+    save_model(
+        network, job.folder / NETWORK, job.class_names, job.spec, record, arch=job.arch or None
+    )
+    result = {
+        "fold": job.fold.name,
+        "best epoch": epoch,
+        "metrics": scores,
+        "history": history,
+        "test": [int(m) for m in job.fold.test],
+        "probabilities": probabilities.tolist(),
+    }
+    with atomic_path(job.folder / RESULT) as temporary:
+        temporary.write_text(json.dumps(result))
+    for name in (_LAST, "best.ckpt"):
+        (job.folder / name).unlink(missing_ok=True)
+    return result
+
+
+@torch.no_grad()
+def _outputs(job: FoldJob, network: nn.Module, members: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Logits (n, classes) and labels of some scans, in single precision."""
+    device = next(network.parameters()).device
+    logits, labels = [], []
+    for x, y in job.batches(members):
+        arranged = x.to(device).contiguous(memory_format=torch.channels_last_3d)
+        logits.append(network(arranged).float().cpu())
+        labels.append(y)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def _some_scans(job: FoldJob) -> Tensor:
+    members = job.fold.train[:: max(1, len(job.fold.train) // job.recipe.batch)]
+    some = [np.array(job.scans[m]) for m in members[: job.recipe.batch]]
+    return torch.from_numpy(np.stack(some))
+
+
+def _left_right_axis(spec: InputSpec) -> int:
+    letters = spec.orientation or "RAS"
+    return next(axis for axis, letter in enumerate(letters) if letter in "LR")
+
+
+class _Guard(Callback):
+    """Stops a run that was cancelled, or whose loss is no number any more."""
+
+    def __init__(self, cancel: threading.Event | None) -> None:
+        self._cancel = cancel
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, task: ClassifierTask, *_: Any, **__: Any
+    ) -> None:
+        if not np.isfinite(task._losses[-1]):
+            raise ComputeError(
+                f"The loss is {task._losses[-1]} in epoch {task.current_epoch + 1}: the learning "
+                "rate is too high for this network, or scans hold huge values. Take a smaller "
+                "--rate, or --intensity range."
+            )
+        if self._cancel is not None and self._cancel.is_set():
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """The user cancelled."""
+
+
+class _AtomicFiles(TorchCheckpointIO):
+    """Checkpoints are written beside their place and moved there, so that a kill leaves the old one."""
+
+    def save_checkpoint(self, checkpoint: dict, path: Any, storage_options: Any = None) -> None:
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's hints and messages; errors pass."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,56 @@
+"""Weights to begin with: layer-sequential unit variance (LSUV)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["initialise"]
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, x: Tensor, keep: Collection[str] = ()) -> None:
+    """Give convolutions and linear layers orthogonal weights whose outputs have variance 1 [1]_.
+
+    All layers are set in one pass over `x`: outputs are proportional to the weights, so
+    each layer is scaled as its output is computed, and the next one sees it scaled.
+    Biases become 0.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    x : Tensor, shape (n, channels, i, j, k)
+        Some scans.
+    keep : collection of str
+        Names of weights that stay as they are.
+
+    References
+    ----------
+    .. [1] D. Mishkin, J. Matas, "All you need is a good init", arXiv:1511.06422, 2015.
+    """
+    handles = []
+
+    def scale(layer: nn.Module, _: tuple, output: Tensor) -> Tensor:
+        deviation = output.float().std()
+        if not torch.isfinite(deviation) or deviation < 1e-12:
+            return output
+        layer.weight.div_(deviation)
+        return output / deviation
+
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv3d | nn.Linear) and f"{name}.weight" not in keep:
+            nn.init.orthogonal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            handles.append(layer.register_forward_hook(scale))
+    was_training = network.training
+    try:
+        network.eval()
+        network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train(was_training)

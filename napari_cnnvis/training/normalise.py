@@ -1,0 +1,131 @@
+"""Normalisation that helps a network train and is folded into its layers at the end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+__all__ = ["Normalised", "steady_statistics"]
+
+_NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
+
+
+class Normalised(nn.Module):
+    """A network with layers beside it that normalise while it trains.
+
+    Deep plain networks hardly train from any start; with a BatchNorm behind every
+    convolution they do. And a globally averaged feature hardly differs between scans, so
+    that the linear layer behind it would need weights in the hundreds; it gets features of
+    mean 0 and variance 1 instead. `fold` turns the result into the plain network that
+    computes the same.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its modules are shared, not copied. A network that normalises already gets no
+        BatchNorm, one without global average pooling no standardised features.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.norms = nn.ModuleDict()
+        self._convolutions: dict[str, nn.Conv3d] = {}
+        self._last: nn.Linear | None = None
+        modules = dict(network.named_modules())
+        if not any(isinstance(module, _NORMS) and _is_3d(module) for module in modules.values()):
+            for name, layer in modules.items():
+                if isinstance(layer, nn.Conv3d):
+                    key = name.replace(".", "/")
+                    self.norms[key] = nn.BatchNorm3d(layer.out_channels)
+                    self._convolutions[key] = layer
+                    layer.register_forward_hook(self._normaliser(key))
+        linear = [m for m in modules.values() if isinstance(m, nn.Linear)]
+        pooled = any(isinstance(m, nn.AdaptiveAvgPool3d) for m in modules.values())
+        if pooled and len(linear) == 1:
+            self._last = linear[0]
+            self.standardise = Standardise(self._last.in_features)
+            self._last.register_forward_pre_hook(lambda _, inputs: self.standardise(inputs[0]))
+
+    def _normaliser(self, key: str):
+        return lambda _, inputs, output: self.norms[key](output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+    @torch.no_grad()
+    def fold(self) -> nn.Module:
+        """The network, in evaluation mode, with the normalisation inside its own layers.
+
+        The helpers are used up; train no further with this object.
+        """
+        self.eval()
+        for key, layer in self._convolutions.items():
+            norm = self.norms[key]
+            weight, bias = fuse_conv_bn_weights(
+                layer.weight,
+                layer.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            layer.weight.copy_(weight)
+            if layer.bias is None:
+                layer.bias = nn.Parameter(bias)
+            else:
+                layer.bias.copy_(bias)
+            layer._forward_hooks.clear()
+        if self._last is not None:
+            deviation = self.standardise.deviation
+            if self._last.bias is None:
+                self._last.bias = nn.Parameter(torch.zeros(self._last.out_features))
+            self._last.bias.sub_(self._last.weight @ (self.standardise.mean / deviation))
+            self._last.weight.div_(deviation)
+            self._last._forward_pre_hooks.clear()
+        return self.network
+
+
+class Standardise(nn.Module):
+    """Features (n, c) to mean 0 and variance 1 by running statistics, also while training."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+        self.register_buffer("batches", torch.tensor(0))
+
+    @property
+    def deviation(self) -> Tensor:
+        """Shape (c,)."""
+        return (self.variance + 1e-10).sqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        if self.training:
+            with torch.no_grad():
+                self.batches += 1
+                share = max(0.05, 1 / self.batches.item())
+                self.mean += share * (x.mean(0) - self.mean)
+                self.variance += share * ((x - self.mean).square().mean(0) - self.variance)
+        return (x - self.mean) / self.deviation
+
+
+def steady_statistics(network: nn.Module, step: int, span: int) -> None:
+    """Let BatchNorm's running statistics span so many batches, fewer at first; call it before each.
+
+    The usual momentum of 0.1 spans ten batches, too few where a batch holds four scans.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = max(1 / span, 2 / (step + 2))
+
+
+def _is_3d(module: nn.Module) -> bool:
+    return not isinstance(module, nn.BatchNorm1d)

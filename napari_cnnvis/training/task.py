@@ -1,0 +1,178 @@
+"""Training a network as a Lightning module: loss, steps, optimiser, what is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from napari_cnnvis.training.augment import Augmentation
+from napari_cnnvis.training.metrics import classification_metrics
+from napari_cnnvis.training.normalise import steady_statistics
+from napari_cnnvis.training.recipes import Recipe
+from napari_cnnvis.training.sampling import BalancedSampler
+
+__all__ = ["ClassifierTask", "ScanDataset", "loader"]
+
+
+class ScanDataset(Dataset):
+    """Pairs of a scan, float32 (channels, i, j, k), and its class.
+
+    Parameters
+    ----------
+    scans : sequence of array
+    labels : sequence of int
+    members : sequence of int
+        Which scans belong to the set.
+    """
+
+    def __init__(
+        self, scans: Sequence[np.ndarray], labels: Sequence[int], members: Sequence[int]
+    ) -> None:
+        self._scans, self._members = scans, [int(m) for m in members]
+        self.labels = [labels[m] for m in self._members]
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(np.array(self._scans[self._members[index]])), self.labels[index]
+
+
+def loader(
+    data: ScanDataset, batch: int, workers: int, sampler: BalancedSampler | None = None
+) -> DataLoader:
+    """Batches of a set, in the sampler's order or its own."""
+    return DataLoader(
+        data,
+        batch,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        # a batch of one scan has no variance for BatchNorm to divide by
+        drop_last=sampler is not None and len(sampler) % batch == 1 and len(sampler) > 1,
+    )
+
+
+class ClassifierTask(lightning.LightningModule):
+    """A network that learns classes by cross-entropy.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Gives logits.
+    recipe : Recipe
+    seed : int
+        Together with the epoch it decides on dropout and augmentation, so that training
+        that goes on after an interruption does what it would have done.
+    flip_axis : int
+        The axis from left to right, for augmentation.
+    report : callable, optional
+        Called with (epoch, share of the epoch that is done) after each step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        seed: int,
+        flip_axis: int = 0,
+        report: Callable[[int, float], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.recipe, self._seed, self._report = recipe, seed, report
+        self._augment = Augmentation(flip_axis) if recipe.augment else None
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._losses: list[float] = []
+        self.history: list[dict[str, float]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.contiguous(memory_format=torch.channels_last_3d)).float()
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self._seed * 100_003 + self.current_epoch)
+        self._losses = []
+        for module in self.network.modules():
+            if _frozen(module):
+                module.eval()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        x, labels = batch
+        if self.recipe.normalise:
+            span = min(max(int(self.trainer.num_training_batches), 10), 50)
+            steady_statistics(self.network, self.global_step, span)
+        if self._augment is not None:
+            with torch.no_grad():
+                x = self._augment(x)
+        loss = F.cross_entropy(self(x), labels)
+        self._losses.append(float(loss.detach()))
+        if self._report is not None:
+            self._report(self.current_epoch, (index + 1) / self.trainer.num_training_batches)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        x, labels = batch
+        self._seen.append((self(x).cpu(), labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self._seen = []
+        self._note(
+            {
+                "validation loss": F.cross_entropy(logits, labels).item(),
+                "validation accuracy": (logits.argmax(1) == labels).float().mean().item(),
+                "validation AUC": classification_metrics(
+                    labels.numpy(), logits.softmax(1).double().numpy()
+                )["AUC"],
+            }
+        )
+        self.log("validation_loss", self.history[-1]["validation loss"])
+
+    def on_train_epoch_end(self) -> None:
+        self._note({"training loss": float(np.mean(self._losses))})
+
+    def _note(self, values: dict[str, float]) -> None:
+        """Add to what is known of this epoch; validation ends before training's own hook."""
+        if not self.history or self.history[-1]["epoch"] != self.current_epoch + 1:
+            self.history.append({"epoch": self.current_epoch + 1})
+        self.history[-1].update(values)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        if recipe.optimiser == "sgd":
+            optimiser = torch.optim.SGD(
+                parameters, recipe.rate, 0.9, nesterov=True, weight_decay=recipe.weight_decay
+            )
+        else:
+            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+            optimiser = kind(parameters, recipe.rate, weight_decay=recipe.weight_decay)
+        if not recipe.one_cycle:
+            return optimiser
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, recipe.rate, total_steps=max(steps, 2), pct_start=0.25
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def _frozen(module: nn.Module) -> bool:
+    """Whether none of a module's own parameters train, though it has some."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(p.requires_grad for p in own)
