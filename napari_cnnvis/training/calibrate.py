@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_cnnvis.training.last_layer import output_layer
+
 __all__ = ["Calibration"]
 
-_STRENGTH = 0.05
+#: how strongly the values are pulled to none, in scans
+_PULL = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Calibration:
         def loss() -> Tensor:
             optimiser.zero_grad()
             calibrated = logits / size * scale.exp() + biases
-            pull = _STRENGTH * (scale.square() + biases.square().sum())
+            pull = _PULL / len(labels) * (scale.square() + biases.square().sum())
             value = F.cross_entropy(calibrated, labels) + pull
             value.backward()
             return value
@@ -69,10 +72,9 @@ class Calibration:
     @torch.no_grad()
     def fold_into(self, network: nn.Module) -> bool:
         """Change a network's last linear layer so; False if it has none or one without bias."""
-        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-        if not linear or linear[-1].bias is None:
+        last = output_layer(network)
+        if last is None:
             return False
-        last = linear[-1]
         last.weight.div_(self.temperature)
         last.bias.div_(self.temperature)
         last.bias.add_(torch.tensor(self.biases, dtype=last.bias.dtype, device=last.bias.device))

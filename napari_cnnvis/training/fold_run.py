@@ -25,6 +25,7 @@ from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.checkpoint import save_model
 from napari_cnnvis.training.calibrate import Calibration
 from napari_cnnvis.training.folds import Fold
+from napari_cnnvis.training.last_layer import Features, refit
 from napari_cnnvis.training.metrics import classification_metrics
 from napari_cnnvis.training.normalise import Normalised
 from napari_cnnvis.training.recipes import Recipe
@@ -35,7 +36,9 @@ from napari_cnnvis.volume import atomic_path
 __all__ = ["NETWORK", "RESULT", "FoldJob", "Hardware", "run_fold"]
 
 #: files of a fold's folder
-NETWORK, RESULT, _LAST = "network.safetensors", "result.json", "last.ckpt"
+NETWORK, RESULT = "network.safetensors", "result.json"
+#: what training goes on from, and the epoch with the smallest validation loss
+_LAST, _BEST = "last.ckpt", "best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -149,16 +152,11 @@ def run_fold(
             epoch, share, task.history[-1] if task.history else {}
         )
     validates = len(job.fold.validation) > 0
-    best = ModelCheckpoint(
-        job.folder,
-        "best",
-        monitor="validation_loss" if validates else None,
-        save_last=True,
-        save_top_k=int(validates),
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [best, _Guard(cancel)]
+    # the best epoch's first, so that the last one's file knows it
+    callbacks: list[Callback] = [_Guard(cancel)]
+    if validates:
+        callbacks.append(_every_epoch(job.folder / _BEST, "validation_loss"))
+    callbacks.append(_every_epoch(job.folder / _LAST))
     if validates and job.recipe.patience:
         callbacks.append(EarlyStopping("validation_loss", patience=job.recipe.patience))
     sampler = BalancedSampler(
@@ -195,28 +193,35 @@ def run_fold(
                 "memory ran out, take a smaller --batch; the same command goes on from the last "
                 "whole epoch."
             ) from exc
-        # the best epoch's weights; without validation scans, the last epoch's
-        kept = torch.load(best.best_model_path or last, weights_only=True, map_location="cpu")
+        chosen = job.folder / (_BEST if validates else _LAST)
+        kept = torch.load(chosen, weights_only=True, map_location="cpu")
         task.load_state_dict(kept["state_dict"])
     finished = trained.fold() if isinstance(trained, Normalised) else network
-    return _finish(job, finished.eval(), task.history, int(kept["epoch"]) + 1)
+    return _finish(job, finished.eval(), task.history, len(kept["history"]))
 
 
 def _finish(
     job: FoldJob, network: nn.Module, history: list[dict[str, float]], epoch: int
 ) -> dict[str, Any]:
     """Calibrate, test and write; the result comes last, so that a fold with one is complete."""
-    calibration = None
-    if job.recipe.calibrate and len(job.fold.validation):
-        calibration = Calibration.of(*_outputs(job, network, job.fold.validation))
-        calibration = calibration if calibration.fold_into(network) else None
-    logits, labels = _outputs(job, network, job.fold.test)
+    calibration, strength = None, None
+    if len(job.fold.validation):
+        if job.recipe.refit:
+            train, validation = _features(job, network, "train", "validation")
+            strength = refit(network, train, validation)
+        if job.recipe.calibrate:
+            (validation,) = _features(job, network, "validation")
+            calibration = Calibration.of(validation.logits, validation.labels)
+            calibration = calibration if calibration.fold_into(network) else None
+    (test,) = _features(job, network, "test")
+    logits, labels = test.logits, test.labels
     probabilities = logits.double().softmax(1).numpy()
     scores = classification_metrics(labels.numpy(), probabilities)
     record = {
         "recipe": job.recipe.to_dict(),
         "fold": job.fold.name,
         "best_epoch": epoch,
+        "last_layer_refit": strength,
         "calibration": None if calibration is None else calibration.to_dict(),
         "training_scans": len(job.fold.train),
         "held_out_scans": len(job.fold.test),
@@ -237,27 +242,31 @@ def _finish(
     }
     with atomic_path(job.folder / RESULT) as temporary:
         temporary.write_text(json.dumps(result))
-    for name in (_LAST, "best.ckpt"):
+    for name in (_LAST, _BEST):
         (job.folder / name).unlink(missing_ok=True)
     return result
 
 
-@torch.no_grad()
-def _outputs(job: FoldJob, network: nn.Module, members: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Logits (n, classes) and labels of some scans, in single precision."""
-    device = next(network.parameters()).device
-    logits, labels = [], []
-    for x, y in job.batches(members):
-        arranged = x.to(device).contiguous(memory_format=torch.channels_last_3d)
-        logits.append(network(arranged).float().cpu())
-        labels.append(y)
-    return torch.cat(logits), torch.cat(labels)
+def _features(job: FoldJob, network: nn.Module, *parts: str) -> list[Features]:
+    """Features and logits of parts of the fold, in single precision."""
+    return [Features(network, job.batches(getattr(job.fold, part))) for part in parts]
 
 
 def _some_scans(job: FoldJob) -> Tensor:
     members = job.fold.train[:: max(1, len(job.fold.train) // job.recipe.batch)]
     some = [np.array(job.scans[m]) for m in members[: job.recipe.batch]]
     return torch.from_numpy(np.stack(some))
+
+
+def _every_epoch(file: Path, monitor: str | None = None) -> ModelCheckpoint:
+    """Keeps the last epoch, or the one with the smallest value of what is monitored."""
+    return ModelCheckpoint(
+        file.parent,
+        file.stem,
+        monitor=monitor,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
 
 
 def _left_right_axis(spec: InputSpec) -> int:

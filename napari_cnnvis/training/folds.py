@@ -93,6 +93,9 @@ def _split(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    kind = StratifiedKFold if len(set(subjects)) == len(subjects) else StratifiedGroupKFold
-    splitter = kind(parts, shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels, subjects))
+    if len(set(subjects)) == len(subjects):
+        splits = StratifiedKFold(parts, shuffle=True, random_state=seed).split(labels, labels)
+    else:
+        grouped = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        splits = grouped.split(labels, labels, subjects)
+    return list(splits)

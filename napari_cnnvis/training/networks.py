@@ -109,7 +109,7 @@ class NetworkPlan:
                 f"{self.net} gives {found} where (1, {self.n_classes}) is needed, a number for "
                 "each class; give it that many classes."
             )
-        return network
+        return network.train()
 
     def _fresh(self) -> nn.Module:
         if self.architecture:

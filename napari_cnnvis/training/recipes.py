@@ -43,6 +43,9 @@ class Recipe:
         and to calibrate; 0 trains to the last epoch.
     patience : int
         Epochs without a better validation loss before training stops.
+    refit : bool
+        Fit the last layer anew at the end by logistic regression, if that lowers the
+        validation loss.
     calibrate : bool
         A temperature and a bias of each class, found on the validation scans [3]_ and
         folded into the last layer.
@@ -67,6 +70,7 @@ class Recipe:
     augment: bool = False
     validation: float = 0.0
     patience: int = 0
+    refit: bool = False
     calibrate: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +110,7 @@ def _modern(_: str) -> Recipe:
         augment=True,
         validation=0.15,
         patience=10,
+        refit=True,
         calibrate=True,
     )
 

@@ -69,7 +69,7 @@ class ClassifierTask(lightning.LightningModule):
         Gives logits.
     recipe : Recipe
     seed : int
-        Together with the epoch it decides on dropout and augmentation, so that training
+        Together with epoch and step it decides on dropout and augmentation, so that training
         that goes on after an interruption does what it would have done.
     flip_axis : int
         The axis from left to right, for augmentation.
@@ -97,7 +97,6 @@ class ClassifierTask(lightning.LightningModule):
         return self.network(x.contiguous(memory_format=torch.channels_last_3d)).float()
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self._seed * 100_003 + self.current_epoch)
         self._losses = []
         for module in self.network.modules():
             if _frozen(module):
@@ -105,6 +104,7 @@ class ClassifierTask(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         x, labels = batch
+        torch.manual_seed((self._seed * 100_003 + self.current_epoch) * 100_003 + index)
         if self.recipe.normalise:
             span = min(max(int(self.trainer.num_training_batches), 10), 50)
             steady_statistics(self.network, self.global_step, span)

@@ -1,0 +1,75 @@
+import threading
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_cnnvis.conform import InputSpec, conform
+from napari_cnnvis.training.conformed import ConformedScans
+from napari_cnnvis.training.study import StudyProblems, read_study
+from napari_cnnvis.volume import read_volume
+
+SPEC = InputSpec(shape=(10, 8, 6))
+
+
+def test_scans_are_what_the_model_gets_and_are_kept(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    seen = []
+    scans = ConformedScans.prepare(study, SPEC, tmp_path / "cache", seen.append)
+    assert len(scans) == 24
+    assert (seen[-1].done, seen[-1].total) == (24, 24)
+    for index in (0, 7):
+        expected = conform(read_volume(study.scans[index].path), SPEC).channels
+        np.testing.assert_array_equal(scans[index], expected)
+        assert isinstance(scans[index], np.memmap)
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    ConformedScans.prepare(study, SPEC, tmp_path / "cache")
+    assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    assert len(written) == 24
+
+
+def test_a_damaged_file_of_the_cache_is_made_anew(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    before = np.array(ConformedScans.prepare(study, SPEC, tmp_path / "c")[3])
+    for file in (tmp_path / "c").iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    np.testing.assert_array_equal(ConformedScans.prepare(study, SPEC, tmp_path / "c")[3], before)
+
+
+def test_every_bad_scan_is_named_at_once(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    paths = [scan.path for scan in study.scans]
+
+    def rewrite(index, data):
+        nib.save(nib.Nifti1Image(data.astype(np.float32), np.diag([2.0, 2, 2, 1])), paths[index])
+
+    good = np.random.default_rng(0).random((8, 8, 8))
+    holed = good.copy()
+    holed[1, 2, 3] = np.nan
+    rewrite(1, holed)
+    rewrite(2, np.zeros((8, 8, 8)))
+    rewrite(3, good[:, :, :5])
+    paths[4].write_bytes(paths[4].read_bytes()[:-40])
+    paths[5].write_bytes(paths[6].read_bytes())
+    rewrite(7, np.stack([good, good + 1], axis=3))
+    with pytest.raises(StudyProblems) as caught:
+        ConformedScans.prepare(study, SPEC, tmp_path / "cache")
+    assert [row for row, _ in caught.value.problems] == [3, 4, 5, 6, 8, 9]
+    text = str(caught.value)
+    for part in ("NaN", "the same value", "8 x 8 x 5 voxels", "damaged", "same scan as row 7"):
+        assert part in text
+
+
+def test_other_grids_are_fine_where_the_input_has_a_spacing(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    data = np.random.default_rng(0).random((16, 8, 8)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.diag([1.0, 2, 2, 1])), study.scans[0].path)
+    spec = InputSpec(shape=(8, 8, 8), spacing=(2, 2, 2))
+    assert ConformedScans.prepare(study, spec, tmp_path / "c")[0].shape == (1, 8, 8, 8)
+
+
+def test_cancelled(study_table, tmp_path):
+    cancel = threading.Event()
+    cancel.set()
+    study = read_study(study_table, ["NC", "AD"])
+    assert ConformedScans.prepare(study, SPEC, tmp_path / "c", cancel=cancel) is None
