@@ -172,3 +172,37 @@ def test_a_model_that_is_dropped_gives_its_memory_back(volume):
     kept = run()
     assert allocated() == before
     assert len(kept) == 2
+
+
+def test_training_in_mixed_precision(tmp_path):
+    from napari_cnnvis.cli import main
+
+    rows = ["Path,Label"]
+    for number in range(16):
+        data = np.random.default_rng(number).random((16,) * 3).astype(np.float32)
+        data[:8] += number % 2
+        cv.write_volume(cv.Volume(data), tmp_path / f"{number}.nii.gz")
+        rows.append(f"{number}.nii.gz,{'ab'[number % 2]}")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    arguments = [
+        "train",
+        str(tmp_path / "table.csv"),
+        "--net",
+        "voxresnetgap",
+        "--recipe",
+        "modern",
+    ]
+    arguments += [
+        "--folds",
+        "2",
+        "--repeats",
+        "1",
+        "--epochs",
+        "3",
+        "--mixed",
+        "--accelerator",
+        "gpu",
+    ]
+    assert main([*arguments, "-o", str(tmp_path / "runs")]) == 0
+    model = cv.load_model(tmp_path / "runs" / "repeat-1-fold-1" / "network.safetensors")
+    assert model.training["held_out_auc"] > 0.9

@@ -17,6 +17,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
@@ -164,19 +165,7 @@ def run_fold(
     )
     last = job.folder / _LAST
     with _quiet():
-        trainer = lightning.Trainer(
-            accelerator=job.hardware.accelerator,
-            devices=job.hardware.devices,
-            precision=job.hardware.lightning_precision,
-            max_epochs=job.recipe.epochs,
-            callbacks=callbacks,
-            plugins=[_AtomicFiles()],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=job.folder,
-        )
+        trainer = _trainer(job, callbacks)
         try:
             trainer.fit(
                 task,
@@ -256,6 +245,29 @@ def _some_scans(job: FoldJob) -> Tensor:
     members = job.fold.train[:: max(1, len(job.fold.train) // job.recipe.batch)]
     some = [np.array(job.scans[m]) for m in members[: job.recipe.batch]]
     return torch.from_numpy(np.stack(some))
+
+
+def _trainer(job: FoldJob, callbacks: list[Callback]) -> lightning.Trainer:
+    """Raises ComputeError where there is no such device."""
+    try:
+        return lightning.Trainer(
+            accelerator=job.hardware.accelerator,
+            devices=job.hardware.devices,
+            precision=job.hardware.lightning_precision,
+            max_epochs=job.recipe.epochs,
+            callbacks=callbacks,
+            plugins=[_AtomicFiles()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=job.folder,
+        )
+    except (MisconfigurationException, ValueError) as exc:
+        raise ComputeError(
+            f"Cannot train on {job.hardware.devices} device(s) of '{job.hardware.accelerator}': "
+            f"{str(exc).splitlines()[0]} Choose others with --accelerator and --devices."
+        ) from exc
 
 
 def _every_epoch(file: Path, monitor: str | None = None) -> ModelCheckpoint:

@@ -230,3 +230,9 @@ def test_bad_rows_are_said_on_the_command_line(study_table, net, tmp_path, capsy
     study_table.write_text(study_table.read_text().replace("scan-3.nii.gz", "gone.nii.gz"))
     assert main(command(study_table, net, tmp_path / "runs")) == 2
     assert "row 5: missing file" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there(study_table, net, tmp_path, capsys):
+    arguments = command(study_table, net, tmp_path / "runs", "--accelerator", "abacus")
+    assert main(arguments) == 2
+    assert "--accelerator" in capsys.readouterr().err
