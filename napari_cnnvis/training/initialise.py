@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 __all__ = ["initialise"]
 
@@ -16,7 +18,7 @@ def initialise(network: nn.Module, x: Tensor, keep: Collection[str] = ()) -> Non
 
     All layers are set in one pass over `x`: outputs are proportional to the weights, so
     each layer is scaled as its output is computed, and the next one sees it scaled.
-    Biases become 0.
+    Biases become 0. BatchNorm takes the statistics of `x`, as it will while training.
 
     Parameters
     ----------
@@ -46,11 +48,18 @@ def initialise(network: nn.Module, x: Tensor, keep: Collection[str] = ()) -> Non
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             handles.append(layer.register_forward_hook(scale))
-    was_training = network.training
+    modes = {module: module.training for module in network.modules()}
+    momenta = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
     try:
-        network.eval()
+        for module in modes:
+            module.training = not isinstance(module, _DropoutNd)
+        for norm in momenta:
+            norm.momentum = 0.0  # this batch leaves no trace in the running statistics
         network(x)
     finally:
         for handle in handles:
             handle.remove()
-        network.train(was_training)
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode

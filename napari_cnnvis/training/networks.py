@@ -93,7 +93,7 @@ class NetworkPlan:
         loaded = _load_matching(network, self.start_from, self.trust) if self.start_from else []
         _freeze(network, self.freeze)
         if lsuv:
-            initialise(network, scans[:2], keep=loaded)
+            initialise(network, scans, keep=loaded)
         network.eval()
         with torch.no_grad():
             try:
