@@ -38,6 +38,11 @@ from napari_cnnvis.ucm.options import FINEST
 __all__ = ["MethodForm"]
 
 _DEFAULTS = {method: ExplainRequest(method, 0) for method in METHODS}
+_QUANTITY_NAMES = {
+    "drop": "drop",
+    "absolute": "size of the drop",
+    "probability": "what remains",
+}
 _SCORE_NAMES = {"logit": "logit", "log_prob": "log-probability", "probability": "probability"}
 _TIPS = {
     "cam": "Class activation map: the last layer's maps, weighted by the class's linear weights. "
@@ -96,10 +101,10 @@ class MethodForm(QGroupBox):
             "where their receptive fields are centred. Differs for nets without padding."
         )
         self.baseline = BaselinePicker(viewer)
-        self.quantity = _choices(QUANTITIES, {"drop": "drop", "probability": "what remains"})
+        self.quantity = _choices(QUANTITIES, _QUANTITY_NAMES)
         self.quantity.setToolTip(
-            "How far the score drops (positive supports the class), or the score that remains, as "
-            "the reference maps it."
+            "How far the score drops (positive supports the class); how far it moves either way, "
+            "which finds what matters; or the score that remains, as the reference maps it."
         )
         self.hierarchy = HierarchyPicker(viewer, scan)
         self.regions = QSpinBox()
@@ -122,6 +127,13 @@ class MethodForm(QGroupBox):
         self.margin.setToolTip(
             "How far a region grows, within the head, before it is occluded, so that its outline "
             "does not stay visible. 0 is the published method; 6 mm found simulated atrophy better."
+        )
+        self.smooth = QSpinBox()
+        self.smooth.setRange(0, 50)
+        self.smooth.setSuffix(" mm")
+        self.smooth.setToolTip(
+            "Smooths the map by so much (full width at half maximum), so that the regions' outlines "
+            "do not show. Drawn anew at once."
         )
         self.size = QSpinBox()
         self.size.setRange(1, 99)
@@ -166,11 +178,11 @@ class MethodForm(QGroupBox):
                     self.quantity,
                     self.score,
                 ),
-                *(self.join, self.weights, self.map_of, self.time_limit, self.half),
+                *(self.join, self.weights, self.smooth, self.map_of, self.time_limit, self.half),
             ],
             "box": [
                 *(self.baseline, self.size, self.stride, self.quantity, self.score),
-                *(self.map_of, self.time_limit, self.half),
+                *(self.smooth, self.map_of, self.time_limit, self.half),
             ],
         }
         self.form = QFormLayout(self)
@@ -192,6 +204,7 @@ class MethodForm(QGroupBox):
             ("Shows", self.quantity),
             ("Levels", self.join),
             ("", self.weights),
+            ("Smooth", self.smooth),
             ("Map of", self.map_of),
             ("Time limit", self.time_limit),
             ("", self.half),
@@ -213,6 +226,7 @@ class MethodForm(QGroupBox):
         views = (self.alignment, self.target, self.score, self.quantity, self.join, self.map_of)
         for box in views:
             box.currentIndexChanged.connect(lambda: self.view_changed.emit())
+        self.smooth.valueChanged.connect(lambda: self.view_changed.emit())
         self.weights.changed.connect(lambda: self.view_changed.emit())
         self.head_only.toggled.connect(lambda: self.head_only_changed.emit())
         self._on_method()
@@ -273,6 +287,7 @@ class MethodForm(QGroupBox):
             finest=self.regions.value(),
             join=self.join.currentData(),
             margin=float(self.margin.value()),
+            smooth=float(self.smooth.value()),
             size=self.size.value(),
             stride=self.stride.value(),
             time_budget=self.time_limit.value() or None,
@@ -322,6 +337,7 @@ class MethodForm(QGroupBox):
         if request.finest is not None:
             self.regions.setValue(request.finest)
         self.margin.setValue(round(request.margin))
+        self.smooth.setValue(round(request.smooth))
         self.size.setValue(request.size)
         self.stride.setValue(request.stride)
         if request.method in OCCLUDING:

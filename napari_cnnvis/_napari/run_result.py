@@ -70,4 +70,5 @@ class RunResult:
             shown,
             request.join,
             level_weights,
+            request.smooth,
         )

@@ -74,6 +74,13 @@ def add_parser(commands: Any) -> None:
         default=_DEFAULTS.margin,
         help="sensitivity: how far regions grow before they are occluded (default: 0)",
     )
+    explain.add_argument(
+        "--smooth",
+        type=float,
+        metavar="MM",
+        default=_DEFAULTS.smooth,
+        help="sensitivity, box: smooth the map by so much (full width at half maximum)",
+    )
     explain.add_argument("--size", type=int, default=_DEFAULTS.size, help="box: voxels of a side")
     explain.add_argument(
         "--stride", type=int, default=_DEFAULTS.stride, help="box: voxels between boxes"
@@ -129,6 +136,7 @@ def _explain(options: argparse.Namespace) -> int:
         finest=options.regions,
         join=options.join,
         margin=options.margin,
+        smooth=options.smooth,
         size=options.size,
         stride=options.stride,
         time_budget=options.time_limit,
@@ -154,7 +162,7 @@ def _explain(options: argparse.Namespace) -> int:
         from napari_cnnvis.explain.remap import remap
 
         how = request.quantity, request.score, DISAGREEMENT, request.join
-        remap(attribution, target, *how).save(options.disagreement)
+        remap(attribution, target, *how, smooth=request.smooth).save(options.disagreement)
     classes = ", ".join(f"{name} {value}" for name, value in model.described(predictions))
     print(f"{model.architecture} on {model.device}: {classes}")
     for note in (*volume.notes, *model.notes, *attribution.notes):

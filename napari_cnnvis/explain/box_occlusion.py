@@ -16,9 +16,16 @@ from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.baselines import Baseline
 from napari_cnnvis.explain.occlusion_run import Limits, OccludedScan
 from napari_cnnvis.explain.occlusions import Subset
-from napari_cnnvis.explain.options import QUANTITIES, SCORES, check_choice, check_voxels
+from napari_cnnvis.explain.options import (
+    QUANTITIES,
+    SCORES,
+    check_choice,
+    check_margin,
+    check_voxels,
+)
 from napari_cnnvis.explain.options import Baseline as GivenBaseline
 from napari_cnnvis.explain.region_scores import OcclusionScores
+from napari_cnnvis.explain.smoothing import smoothed
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.head import find_head
@@ -84,6 +91,10 @@ class BoxScores(OcclusionScores):
             result[~self.inside] = 0
         return self.conformed.back(result)
 
+    def covered(self) -> np.ndarray:
+        """Where the map has values: bool, shape of the scan."""
+        return self.conformed.back(self.inside, order=0) > 0
+
 
 class _Boxes:
     """Cubes of voxels, cut off at the volume's edges, each replaced by each baseline."""
@@ -127,6 +138,8 @@ def box_sensitivity(
     engine: str = "auto",
     precision: str = "single",
     batch_size: int | None = None,
+    *,
+    smooth: float = 0.0,
 ) -> Attribution:
     """How much the score of a class drops when a cube of voxels is occluded.
 
@@ -148,7 +161,7 @@ def box_sensitivity(
     inside : "head", array of bool or None
         Where centres lie: inside the head, inside a mask of the scan's shape, or
         everywhere.
-    baseline, quantity, score, progress, cancel, time_budget, engine, precision, batch_size
+    baseline, quantity, score, progress, cancel, time_budget, engine, precision, batch_size, smooth
         As in `sensitivity`. Cubes on a coarse lattice are scored first.
 
     Returns
@@ -165,6 +178,7 @@ def box_sensitivity(
     """
     check_choice(score, SCORES, "a score")
     check_choice(quantity, QUANTITIES, "a quantity")
+    check_margin(smooth, "smoothing")
     check_voxels(size, "box size")
     check_voxels(stride, "stride")
     limits = Limits(progress, cancel, time_budget)
@@ -192,6 +206,7 @@ def box_sensitivity(
         baseline=list(scan.names),
         baseline_sources=scan.sources,
         quantity=quantity,
+        smooth=float(smooth),
         score=model.outputs.score_name(score),
         inside=inside if isinstance(inside, str) else "everywhere" if inside is None else "mask",
         boxes_scored=len(occlusions.boxes),
@@ -207,7 +222,9 @@ def box_sensitivity(
                 *(centres, where, conformed),
             )
             return Attribution(
-                scores.map(index, quantity, score),
+                smoothed(
+                    scores.map(index, quantity, score), scores.covered(), reference.spacing, smooth
+                ),
                 reference.affine,
                 provenance,
                 reference,

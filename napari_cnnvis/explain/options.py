@@ -49,8 +49,9 @@ OCCLUDING = ("sensitivity", "box")
 DISAGREEMENT = "disagreement"
 #: the number that is explained
 SCORES = ("logit", "log_prob", "probability")
-#: what sensitivity maps: how far the score drops, or the score with the region occluded
-QUANTITIES = ("drop", "probability")
+#: what sensitivity maps: how far the score drops, how far it moves in either direction, or
+#: the score with the region occluded
+QUANTITIES = ("drop", "absolute", "probability")
 #: "stretch" spreads a layer's cells evenly over the input, as other tools do;
 #: "receptive field" puts each cell where its receptive field is centred
 ALIGNMENTS = ("stretch", "receptive field")
@@ -115,7 +116,7 @@ def check_time_budget(value: float | None) -> float | None:
     return value
 
 
-def check_margin(value: float) -> float:
+def check_margin(value: float, what: str = "margin") -> float:
     """`value` itself.
 
     Raises
@@ -124,7 +125,7 @@ def check_margin(value: float) -> float:
         If it is not a finite number of at least 0.
     """
     if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
-        raise MethodError(f"A margin of {value!r} is not a number of millimetres from 0 on.")
+        raise MethodError(f"A {what} of {value!r} is not a number of millimetres from 0 on.")
     return value
 
 
@@ -191,7 +192,7 @@ class ExplainRequest:
         Where CAM and Grad-CAM put a layer's cells.
     baseline : float, "blur", "border", "noise", Volume, or several of them
         What sensitivity and box occlusion replace voxels by.
-    quantity : {"drop", "probability"}
+    quantity : {"drop", "absolute", "probability"}
         What sensitivity and box occlusion map.
     finest : int, optional
         Number of regions on sensitivity's finest level; the hierarchy's own levels by
@@ -200,6 +201,9 @@ class ExplainRequest:
         How sensitivity joins the levels.
     margin : float
         Millimetres that sensitivity's regions grow by before they are occluded.
+    smooth : float
+        Millimetres (full width at half maximum) by which maps of sensitivity and boxes
+        are smoothed.
     size, stride : int
         Voxels along a box's side, and between boxes.
     time_budget : float, optional
@@ -223,6 +227,7 @@ class ExplainRequest:
     finest: int | None = None
     join: str = "mean"
     margin: float = 0.0
+    smooth: float = 0.0
     size: int = 7
     stride: int = 2
     time_budget: float | None = None
@@ -236,6 +241,7 @@ class ExplainRequest:
         check_choice(self.precision, PRECISIONS, "a precision")
         check_baselines(self.baseline)
         check_margin(self.margin)
+        check_margin(self.smooth, "smoothing")
         check_voxels(self.size, "box size")
         check_voxels(self.stride, "stride")
         check_time_budget(self.time_budget)

@@ -52,12 +52,13 @@ class OcclusionScores(ABC):
         """One value for each region, shape (n_regions,); NaN where not scored.
 
         "drop" is score(x) - score(x'), positive where the region supports the class;
-        "probability" is the score of x' itself, as in the reference.
+        "absolute" is its size, of each baseline by itself; "probability" is the score of
+        x' itself, as in the reference.
 
         Parameters
         ----------
         target : int
-        quantity : {"drop", "probability"}
+        quantity : {"drop", "absolute", "probability"}
         score : {"logit", "log_prob", "probability"}
         baseline : str, optional
             One of ``baselines``; the mean over all of them by default.
@@ -76,7 +77,9 @@ class OcclusionScores(ABC):
         n_outputs = len(self.clean)
         logits = torch.from_numpy(np.vstack([self.clean, chosen.reshape(-1, n_outputs)])).double()
         scores = self.outputs.score(logits, target, score).numpy()
-        values = scores[0] - scores[1:] if quantity == "drop" else scores[1:]
+        values = scores[1:] if quantity == "probability" else scores[0] - scores[1:]
+        if quantity == "absolute":
+            values = np.abs(values)
         values = values.reshape(chosen.shape[:2])
         known = np.isfinite(values)
         total = np.where(known, values, 0).sum(0)
@@ -93,6 +96,10 @@ class OcclusionScores(ABC):
         **how: Any,
     ) -> np.ndarray:
         """The map of these values, float32."""
+
+    @abstractmethod
+    def covered(self) -> np.ndarray:
+        """Where the map has values: bool, shape of the scan."""
 
     def disagreement(
         self, target: int, quantity: str = "drop", score: str = "probability", **how: Any
@@ -178,3 +185,7 @@ class RegionScores(OcclusionScores):
                 counting = counting / np.sqrt(self.hierarchy.sizes[self.levels])
             of_leaf = (counting * values).sum(0) / np.maximum(counting.sum(0), 1e-300)
         return np.concatenate([[0], of_leaf]).astype(np.float32)[self.hierarchy.leaves]
+
+    def covered(self) -> np.ndarray:
+        """Where the map has values: bool, shape of the scan."""
+        return self.hierarchy.leaves > 0

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.options import DISAGREEMENT
+from napari_cnnvis.explain.options import DISAGREEMENT, check_margin
 from napari_cnnvis.explain.region_scores import RegionScores
+from napari_cnnvis.explain.smoothing import smoothed
 
 __all__ = ["remap"]
 
@@ -22,6 +25,7 @@ def remap(
     baseline: str | None = None,
     join: str = "mean",
     level_weights: Sequence[float] | None = None,
+    smooth: float = 0.0,
 ) -> Attribution:
     """The attribution of another class, score, quantity, baseline or way to join the levels.
 
@@ -33,6 +37,8 @@ def remap(
         The class, by index or name.
     quantity, score, join
         As in `sensitivity`; boxes have no levels to join.
+    smooth : float
+        Millimetres (full width at half maximum) by which the map is smoothed.
     level_weights : sequence of float, optional
         A weight of 0 or more for each level, fine to coarse; all 1 by default.
     baseline : str, optional
@@ -62,11 +68,14 @@ def remap(
         "quantity": quantity,
         "score": scores.outputs.score_name(score),
         **how,
+        "smooth": float(check_margin(smooth, "smoothing")),
     }
     if baseline == DISAGREEMENT:
         data = scores.disagreement(target, quantity, score, **how)
     else:
         data = scores.map(target, quantity, score, baseline, **how)
+    spacing = np.linalg.norm(attribution.affine[:3, :3], axis=0)
+    data = smoothed(data, scores.covered(), spacing, smooth)
     if baseline is not None:
         provenance["shown"] = baseline
     return replace(attribution, data=data, provenance=provenance)

@@ -72,6 +72,7 @@ def explain(
             cancel=cancel,
             join=request.join,
             margin=request.margin,
+            smooth=request.smooth,
             time_budget=request.time_budget,
             precision=request.precision,
         )
@@ -87,6 +88,7 @@ def explain(
             request.score,
             progress=progress,
             cancel=cancel,
+            smooth=request.smooth,
             time_budget=request.time_budget,
             precision=request.precision,
         )

@@ -22,8 +22,8 @@ _CALLS = {
 #: what each call takes from the record, besides model, scan and target
 _TAKES = {
     "cam": ("alignment",),
-    "sensitivity": ("baseline", "quantity", "score", "join", "margin"),
-    "box": ("size", "stride", "baseline", "quantity", "score", "inside"),
+    "sensitivity": ("baseline", "quantity", "score", "join", "margin", "smooth"),
+    "box": ("size", "stride", "baseline", "quantity", "score", "inside", "smooth"),
 }
 _GRADIENT_TAKES = ("layer", "relu", "score", "alignment")
 
@@ -54,7 +54,7 @@ def request_of(provenance: dict[str, Any]) -> ExplainRequest:
         If the record is of no method of this package, or a baseline was a scan.
     """
     method = method_of(provenance)
-    names = ("layer", "relu", "alignment", "quantity", "join", "margin", "size", "stride")
+    names = ("layer", "relu", "alignment", "quantity", "join", "margin", "smooth", "size", "stride")
     given = {name: provenance[name] for name in names if name in provenance}
     if provenance.get("score") in ("logit", "log_prob", "probability"):
         given["score"] = provenance["score"]
@@ -193,6 +193,8 @@ def _view(provenance: dict[str, Any]) -> list[str]:
         given.append(f"baseline={provenance['shown']!r}")
     if "join" in provenance:
         given.append(f"join={provenance['join']!r}")
+    if provenance.get("smooth"):
+        given.append(f"smooth={provenance['smooth']!r}")
     if provenance.get("level_weights"):
         given.append(f"level_weights={provenance['level_weights']}")
     return [f"result = cv.remap(result, {', '.join(given)})"]

@@ -21,6 +21,7 @@ from napari_cnnvis.explain.options import (
     check_margin,
 )
 from napari_cnnvis.explain.region_scores import RegionScores
+from napari_cnnvis.explain.smoothing import smoothed
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.hierarchy import Hierarchy
@@ -47,6 +48,7 @@ def sensitivity(
     precision: str = "single",
     *,
     margin: float = 0.0,
+    smooth: float = 0.0,
 ) -> Attribution:
     """How much the score of a class drops when a region of the hierarchy is occluded.
 
@@ -71,8 +73,9 @@ def sensitivity(
         mean of the voxels around the region, noise, or another scan on the same grid
         ("what if this region looked like the average control?"). With several, the
         map is the mean over them; ``regions.disagreement`` says how far they differ.
-    quantity : {"drop", "probability"}
-        "probability" is the reference's formula: the mean score with the region
+    quantity : {"drop", "absolute", "probability"}
+        "absolute" is the size of the drop: how much depends on a region, whether it
+        speaks for or against the class; "probability" is the reference's formula: the mean score with the region
         occluded, low where the region supports the class.
     score : {"probability", "logit", "log_prob"}
     levels : sequence of int, optional
@@ -95,6 +98,9 @@ def sensitivity(
         drop still counts for the region alone. A supervoxel follows the edges of the scan,
         so that its outline can stay visible when only its inside is replaced; a margin
         of a few millimetres takes the outline away too.
+    smooth : float
+        Millimetres (full width at half maximum) by which the map is smoothed within the
+        head at the end, so that the regions' outlines do not show.
     precision : {"single", "half"}
         "half" scores regions in float16 (bfloat16 on a CPU); the difference measured
         on three regions is noted.
@@ -116,6 +122,7 @@ def sensitivity(
     check_choice(quantity, QUANTITIES, "a quantity")
     check_choice(join, JOINS, "a way to join levels")
     check_margin(margin)
+    check_margin(smooth, "smoothing")
     limits = Limits(progress, cancel, time_budget)
     scan = OccludedScan(model, volume, baseline)
     index = model.class_index(target)
@@ -156,6 +163,7 @@ def sensitivity(
         score=model.outputs.score_name(score),
         join=join,
         margin=float(margin),
+        smooth=float(smooth),
         levels=[len(np.unique(level)) for level in node_of_leaf],
         level_counts=None if levels is None else [int(n) for n in levels],
         hierarchy=hierarchy.origin,
@@ -172,7 +180,12 @@ def sensitivity(
                 scorer.clean_logits, kept, scan.names, model.outputs, hierarchy, node_of_leaf
             )
             return Attribution(
-                scores.map(index, quantity, score, join=join),
+                smoothed(
+                    scores.map(index, quantity, score, join=join),
+                    scores.covered(),
+                    reference.spacing,
+                    smooth,
+                ),
                 reference.affine,
                 provenance,
                 reference,

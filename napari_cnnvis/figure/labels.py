@@ -34,7 +34,8 @@ def unit_of(provenance: Mapping[str, Any] | None) -> str:
     quantity = provenance.get("quantity")
     if quantity is None:
         return score
-    unit = f"drop of the {score}" if quantity == "drop" else f"{score} without the region"
+    units = {"drop": f"drop of the {score}", "absolute": f"size of the drop of the {score}"}
+    unit = units.get(quantity, f"{score} without the region")
     if provenance.get("shown") == "disagreement":
         return f"disagreement of baselines ({unit})"
     return unit

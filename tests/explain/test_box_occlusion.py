@@ -308,7 +308,7 @@ def test_monai_agrees_on_tiles(conv_model, volume_of):
         ({"inside": np.zeros((14, 15, 13), bool)}, "no voxel that the network sees"),
         ({"target": 7}, "no class 7"),
         ({"score": "loss"}, "logit, log_prob, probability"),
-        ({"quantity": "gain"}, "drop, probability"),
+        ({"quantity": "gain"}, "drop, absolute, probability"),
         ({"baseline": "mean"}, "use 'blur', 'border', 'noise', a number such as 0"),
         ({"baseline": Volume(np.ones((2, 2, 2)), name="other")}, "'other' is not on the grid"),
         ({"engine": "fast"}, "auto, incremental, full"),

@@ -87,7 +87,7 @@ def test_wrong_level_weights(scores, weights):
 
 
 def test_wrong_quantity(scores):
-    with pytest.raises(MethodError, match="drop, probability"):
+    with pytest.raises(MethodError, match="drop, absolute, probability"):
         scores.values(0, "gain")
 
 
