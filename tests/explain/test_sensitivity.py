@@ -298,7 +298,7 @@ def test_hierarchy_of_another_scan_is_refused(net, volume_of):
         ({"levels": [0]}, "cannot be cut"),
         ({"target": 7}, "no class 7"),
         ({"score": "loss"}, "logit, log_prob, probability"),
-        ({"quantity": "gain"}, "drop, probability"),
+        ({"quantity": "gain"}, "drop, absolute, probability"),
         ({"baseline": "mean"}, "use 'blur', 'border', 'noise', a number such as 0"),
         ({"baseline": ["blur", "blur"]}, "'blur' is given twice"),
         ({"join": "median"}, "mean, size-aware, strongest"),
