@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["Normalised", "steady_statistics"]
+__all__ = ["Normalised"]
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,
@@ -115,16 +115,6 @@ class Standardise(nn.Module):
                 self.mean += share * (x.mean(0) - self.mean)
                 self.variance += share * ((x - self.mean).square().mean(0) - self.variance)
         return (x - self.mean) / self.deviation
-
-
-def steady_statistics(network: nn.Module, step: int, span: int) -> None:
-    """Let BatchNorm's running statistics span so many batches, fewer at first; call it before each.
-
-    The usual momentum of 0.1 spans ten batches, too few where a batch holds four scans.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = max(1 / span, 2 / (step + 2))
 
 
 def _is_3d(module: nn.Module) -> bool:

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from napari_cnnvis.training.augment import Augmentation
 from napari_cnnvis.training.metrics import classification_metrics
-from napari_cnnvis.training.normalise import steady_statistics
 from napari_cnnvis.training.recipes import Recipe
 from napari_cnnvis.training.sampling import BalancedSampler
 
@@ -105,9 +104,6 @@ class ClassifierTask(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         x, labels = batch
         torch.manual_seed((self._seed * 100_003 + self.current_epoch) * 100_003 + index)
-        if self.recipe.normalise:
-            span = min(max(int(self.trainer.num_training_batches), 10), 50)
-            steady_statistics(self.network, self.global_step, span)
         if self._augment is not None:
             with torch.no_grad():
                 x = self._augment(x)

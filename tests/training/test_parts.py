@@ -15,7 +15,7 @@ from napari_cnnvis.training.initialise import initialise
 from napari_cnnvis.training.last_layer import Features, output_layer, refit
 from napari_cnnvis.training.metrics import classification_metrics, mean_and_deviation
 from napari_cnnvis.training.networks import NetworkPlan
-from napari_cnnvis.training.normalise import Normalised, steady_statistics
+from napari_cnnvis.training.normalise import Normalised
 from napari_cnnvis.training.recipes import make_recipe
 
 
@@ -88,7 +88,6 @@ def test_folded_normalisation_computes_the_same(make):
     x = torch.rand(4, 1, 12, 12, 12)
     trained.train()
     for step in range(6):
-        steady_statistics(trained, step, 10)
         loss = F.cross_entropy(trained(x + 0.1 * step), torch.tensor([0, 1, 0, 1]))
         loss.backward()
     trained.eval()
@@ -99,14 +98,6 @@ def test_folded_normalisation_computes_the_same(make):
     assert set(names) <= set(net.state_dict())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
     assert len(trained.norms) == (2 if make is plain_net else 0)
-
-
-def test_steady_statistics_are_the_mean_of_steady_batches():
-    net = nn.Sequential(nn.BatchNorm3d(1)).train()
-    for step in range(40):
-        steady_statistics(net, step, 50)
-        net(3 + torch.randn(8, 1, 4, 4, 4, generator=torch.Generator().manual_seed(step)))
-    assert abs(net[0].running_mean.item() - 3) < 0.05
 
 
 def test_calibration_recovers_temperature_and_bias():
