@@ -1,9 +1,12 @@
-"""Does each method find what the simulated disease changed? In-brain ROC-AUC on held-out patients.
+"""Which levels, margin and segmentation suit sensitivity? In-brain ROC-AUC on held-out patients.
 
-    python tests/benchmarks/localisation.py --patients 6 --network voxvgg
+    python tests/benchmarks/localisation.py --network voxvgg --patients 6 \
+        --levels 800,400,200,100 400,200,100,50,25,12 --margins 0 6 --cuts ucm slic cubes
 
-Needs the extras `sample` and `test`. Prints one Markdown table: mean and spread over the patients of the
-signed map of the class "atrophy" against the ground truth, inside the brain.
+`napari-cnnvis evaluate` compares methods; this searches their settings, also on cubes, which the
+command does not have, and with the average of ten controls as a baseline. Needs the extras `sample`
+and `test`. Prints one Markdown table: mean, spread and lowest value over the patients of the signed
+map of the class "atrophy" against the ground truth.
 """
 
 from __future__ import annotations
@@ -12,65 +15,21 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from skimage.segmentation import slic
 
 import napari_cnnvis as cv
+from napari_cnnvis.evaluate.benchmark_methods import slic_level
 from napari_cnnvis.explain.options import JOINS
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 sys.path.insert(0, str(SAMPLES))
 
 import simulated_cohort as cohort  # noqa: E402
-from train_networks import PATIENT_SEED  # noqa: E402
 
-
-def maps_of(model, volume, controls, args):
-    """Pairs of a row's name and its map."""
-    layers = [name for name in model.target_layers if not args.layers or name in args.layers]
-    for alignment in ("stretch", "receptive field"):
-        maps = cv.grad_cam(model, volume, "atrophy", "all", relu=False, alignment=alignment)
-        for name in layers:
-            yield f"Grad-CAM {name}, {alignment}", maps[name].data
-    if model.layers(volume.shape).cam_head is not None:
-        yield "CAM", cv.cam(model, volume, "atrophy").data
-    for kind, cut in (("SLIC levels", slic_level), ("cubes", cubes_level)):
-        if kind.split()[0].lower() in args.peers:
-            maps = []
-            for n in args.levels:
-                level = cv.Hierarchy.from_levels([cut(volume, n)], background=0)
-                result = cv.sensitivity(model, volume, level, "atrophy", margin=args.margin)
-                maps.append(result.data)
-            yield f"sensitivity of {kind}, drop, blur, mean", np.mean(maps, axis=0)
-    if args.boundary:
-        hierarchy = cv.build_hierarchy(volume, args.boundary)
-        given = [controls if name == "controls" else name for name in args.baselines]
-        result = cv.sensitivity(
-            model, volume, hierarchy, "atrophy", given, levels=args.levels, margin=args.margin
-        )
-        for name in result.regions.baselines:
-            for join in JOINS:
-                how = {"baseline": name, "join": join}
-                yield f"UCM sensitivity, drop, {name}, {join}", cv.remap(result, 1, **how).data
-        for join in JOINS:
-            absolute = np.abs(cv.remap(result, 1, score="logit", join=join).data)
-            yield f"UCM sensitivity, absolute drop of the logit, all baselines, {join}", absolute
-    if args.box_stride:
-        result = cv.box_sensitivity(model, volume, "atrophy", stride=args.box_stride)
-        yield f"Box occlusion, 7 voxels, stride {args.box_stride}, blur", result.data
-
-
-def slic_level(volume, n):
-    """About n SLIC supervoxels of the brain; it gives fewer than it is asked for."""
-    data, ask = volume.data / volume.data.max(), n
-    for _ in range(4):
-        labels = slic(
-            data, round(ask), 0.05, channel_axis=None, mask=data > 0, enforce_connectivity=True
-        )
-        ask *= n / len(np.unique(labels[labels > 0]))
-    return labels
+CONTROLS = 10
 
 
 def cubes_level(volume, n):
@@ -82,34 +41,73 @@ def cubes_level(volume, n):
     return np.where(brain, index + 1, 0)
 
 
+def maps_of(model, volume, args, baselines):
+    """Pairs of a row's name and its map."""
+    hierarchy = cv.build_hierarchy(volume, args.boundary) if "ucm" in args.cuts else None
+    for levels, margin in product(args.levels, args.margins):
+        how = f"levels {'/'.join(map(str, levels))}, margin {margin:g} mm"
+        if hierarchy is not None:
+            result = cv.sensitivity(
+                model, volume, hierarchy, "atrophy", baselines, levels=levels, margin=margin
+            )
+            for baseline, join in product(result.regions.baselines, JOINS):
+                data = cv.remap(result, "atrophy", baseline=baseline, join=join).data
+                yield f"UCM, {how}, {baseline}, {join}", data
+            for join in JOINS:
+                drop = cv.remap(result, "atrophy", score="logit", join=join).data
+                yield f"UCM, {how}, absolute drop of the logit, all baselines, {join}", np.abs(drop)
+        for name, cut in (("slic", slic_level), ("cubes", cubes_level)):
+            if name in args.cuts:
+                maps = []
+                for n in levels:
+                    level = cv.Hierarchy.from_levels([cut(volume, n)], background=0)
+                    result = cv.sensitivity(
+                        model, volume, level, "atrophy", baselines, margin=margin
+                    )
+                    maps.append(
+                        [result.regions.map(1, baseline=b) for b in result.regions.baselines]
+                    )
+                for baseline, data in zip(
+                    result.regions.baselines, np.mean(maps, axis=0), strict=True
+                ):
+                    yield f"{name}, {how}, {baseline}, mean", data
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=["voxvgg", "voxresnetgap"], default="voxvgg")
     parser.add_argument("--patients", type=int, default=6)
-    parser.add_argument("--levels", type=int, nargs="+", default=[400, 200, 100, 50, 25, 12])
-    parser.add_argument("--margin", type=float, default=0.0, help="mm that regions grow")
+    parser.add_argument("--cuts", nargs="+", choices=["ucm", "slic", "cubes"], default=["ucm"])
     parser.add_argument(
-        "--boundary", default="gradient", help="of the supervoxels; '': no UCM sensitivity"
+        "--levels",
+        type=lambda text: [int(n) for n in text.split(",")],
+        nargs="+",
+        default=[[800, 400, 200, 100]],
+        help="numbers of regions, one set or several",
     )
-    parser.add_argument("--peers", nargs="*", default=[], help="slic, cubes: instead of the UCM")
     parser.add_argument(
-        "--baselines", nargs="*", default=["blur", "border", "noise", "controls", "0"]
+        "--margins", type=float, nargs="+", default=[6.0], help="mm that regions grow"
     )
-    parser.add_argument("--box-stride", type=int, default=0, help="0: no boxes")
-    parser.add_argument("--layers", nargs="*", help="only these layers")
+    parser.add_argument("--boundary", default="gradient", help="of the UCM")
+    parser.add_argument(
+        "--baselines", nargs="+", default=["blur"], help="blur, border, noise, controls, 0"
+    )
     args = parser.parse_args()
     template = cohort.load_template()
     model = cv.load_model(SAMPLES / f"{args.network}_simulated_atrophy.safetensors")
-    controls = [cohort.make_subject(template, 0, PATIENT_SEED + 1001 + n) for n in range(10)]
-    average = np.mean([subject.scan.numpy() for subject in controls], axis=0)
-    controls = cv.Volume(average, cohort.AFFINE, "controls")
+    baselines = list(args.baselines)
+    if "controls" in baselines:
+        seeds = range(cohort.PATIENT_SEED + 1001, cohort.PATIENT_SEED + 1001 + CONTROLS)
+        controls = [cohort.make_subject(template, 0, seed).scan.numpy() for seed in seeds]
+        average = cv.Volume(np.mean(controls, axis=0), cohort.AFFINE, "controls")
+        baselines[baselines.index("controls")] = average
     scores = defaultdict(list)
     started = time.monotonic()
     for number in range(args.patients):
-        patient = cohort.make_subject(template, 1, PATIENT_SEED + 1 + 2 * number)
+        patient = cohort.make_subject(template, 1, cohort.PATIENT_SEED + 1 + 2 * number)
         volume = cv.Volume(patient.scan.numpy(), cohort.AFFINE, f"patient {number}")
         truth, brain = patient.changed.numpy(), volume.data > 0
-        for name, data in maps_of(model, volume, controls, args):
+        for name, data in maps_of(model, volume, args, baselines):
             scores[name].append(cv.roc_auc(data, truth, brain))
         print(f"patient {number}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(f"| {args.network}, {args.patients} patients | ROC-AUC | lowest |")
