@@ -21,6 +21,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cnnvis._napari.chain_table import volume_text
+from napari_cnnvis._napari.inspect_atlas import (
+    ENDINGS,
+    add_atlas,
+    atlas_on,
+    ground_of,
+    name_regions,
+)
 from napari_cnnvis._napari.inspect_names import (
     add_sample_regions,
     is_regions,
@@ -30,12 +37,15 @@ from napari_cnnvis._napari.inspect_names import (
 from napari_cnnvis._napari.inspect_place import affine_of, labels_on_grid, place_text
 from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layer_picker import LayerPicker
+from napari_cnnvis._napari.layers import snapshot
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.evaluate.lookup_tables import read_lookup_table
 from napari_cnnvis.evaluate.roi_table import RoiRow, roi_table, write_roi_csv
 
 __all__ = ["RegionsBox"]
 
-_NO_LABELS = "Open an atlas as a Labels layer (an image becomes one by a right click on its layer)."
+_NO_LABELS = "Press Open atlas…, or take any Labels layer."
+_TABLES = "Look-up table (*.txt *.tsv *.csv *.label *.lut *.ctab);;All files (*)"
 _NOT_YET = "Press Measure: mean, share of the positive values and peak in each region."
 
 
@@ -50,6 +60,7 @@ class RegionsBox(QGroupBox):
         self._viewer = viewer
         self._view: Any = None
         self._folder = ""
+        self._note = ""
         self.rows: list[RoiRow] = []
         self.jobs = JobRunner(self)
         self.labels = LayerPicker(viewer, fits=is_regions)
@@ -57,6 +68,16 @@ class RegionsBox(QGroupBox):
         self.labels.setMinimumWidth(90)
         self.measure_button = QPushButton("Measure")
         self.measure_button.setToolTip("Measure the map in every region.")
+        self.open_button = QPushButton("Open atlas…")
+        self.open_button.setToolTip(
+            "A label volume (NIfTI, or FreeSurfer's aseg.mgz, aparc+aseg.mgz), laid on the scan. Names "
+            "come from the look-up table beside it, or from FreeSurfer's."
+        )
+        self.names_button = QPushButton("Names…")
+        self.names_button.setToolTip(
+            "Take the regions' names and colours from a look-up table: FreeSurfer, BIDS (.tsv), "
+            "ITK-SNAP or .csv."
+        )
         self.sample_button = QPushButton("Add the sample's regions")
         self.sample_button.setToolTip("Where the simulated disease moved tissue.")
         self.export_button = QPushButton("Export CSV…")
@@ -67,6 +88,7 @@ class RegionsBox(QGroupBox):
         self.table = QTableView()
         self.table.setModel(self.model)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setWordWrap(False)
         self.table.setToolTip("Click a region to go to its peak.")
         self.table.verticalHeader().hide()
         height = int(1.6 * self.fontMetrics().lineSpacing())
@@ -77,14 +99,21 @@ class RegionsBox(QGroupBox):
         row.addWidget(self.labels, 1)
         row.addWidget(self.measure_button)
         row.addWidget(self.export_button)
+        files = QHBoxLayout()
+        files.addWidget(self.open_button)
+        files.addWidget(self.names_button)
+        files.addStretch()
         column = QVBoxLayout(self)
         column.addLayout(row)
+        column.addLayout(files)
         column.addWidget(self.sample_button)
         column.addWidget(self.said)
         column.addWidget(self.table)
 
         self.labels.layer_changed.connect(self.forget)
         self.measure_button.clicked.connect(lambda: self.measure())
+        self.open_button.clicked.connect(lambda: self._ask_atlas())
+        self.names_button.clicked.connect(lambda: self._ask_names())
         self.sample_button.clicked.connect(lambda: self._add_sample())
         self.export_button.clicked.connect(lambda: self._ask_target())
         self.table.clicked.connect(lambda index: self.chosen.emit(self._place(index.row())))
@@ -100,10 +129,11 @@ class RegionsBox(QGroupBox):
 
     def forget(self) -> None:
         """Notice that the map or the regions are others: the table is of no use any more."""
+        self._note = ""
         self._show_rows([])
 
-    def measure(self) -> None:
-        """Fill the table, in the background."""
+    def measure(self, note: str = "") -> None:
+        """Fill the table, in the background; `note` is said under it."""
         view, labels = self._view, self.labels.layer
         if view is None or labels is None or self.jobs.busy:
             return
@@ -121,10 +151,49 @@ class RegionsBox(QGroupBox):
         def done(rows: list[RoiRow]) -> None:
             same = self._view is view and self.labels.layer is labels
             if same and view.values is values:
+                self._note = note
                 self._show_rows(rows)
 
         self.jobs.start("Measuring the regions", job, done)
         self._refresh()
+
+    def open_atlas(self, path: str, table: str | None = None) -> None:
+        """Lay the regions of a file on the map's scan, in the background, and measure in them.
+
+        `table` is a look-up table; by default the one beside the file is taken.
+        """
+        ground = ground_of(self._viewer, self._view)
+        if self.jobs.busy:
+            return
+        if ground is None:
+            self._say_error("Open the scan that the atlas is to be laid on first.")
+            return
+        taken = snapshot(ground)
+
+        def job(progress: Any, cancel: Any) -> Any:
+            return atlas_on(path, table, *taken)
+
+        def done(rois: Any) -> None:
+            self._choose(add_atlas(self._viewer, rois, ground))
+            self.said.setText(" ".join(rois.notes))
+            self.measure(" ".join(rois.notes))
+
+        self.jobs.start(f"Reading {Path(path).name}", job, done)
+        self._refresh()
+
+    def take_names(self, path: str) -> None:
+        """Call the regions of the chosen layer as a look-up table does."""
+        labels = self.labels.layer
+        if labels is None:
+            return
+        try:
+            count = name_regions(labels, read_lookup_table(path))
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
+        note = f"Names from {Path(path).name} for {count} region{'s' if count > 1 else ''}."
+        self.said.setText(note)
+        self.measure(note)
 
     def export(self, path: str) -> None:
         """Write the table to a CSV file."""
@@ -134,6 +203,20 @@ class RegionsBox(QGroupBox):
             self._say_error(str(exc))
             return
         self.said.setText(f"Saved {written.name}.")
+
+    def _ask_atlas(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open an atlas", self._folder, f"Label volume ({ENDINGS})"
+        )
+        if path:
+            self._folder = str(Path(path).parent)
+            self.open_atlas(path)
+
+    def _ask_names(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Names of the regions", self._folder, _TABLES)
+        if path:
+            self._folder = str(Path(path).parent)
+            self.take_names(path)
 
     def _ask_target(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
@@ -152,10 +235,13 @@ class RegionsBox(QGroupBox):
         except CnnVisError as exc:
             self._say_error(str(exc))
             return
+        self._choose(layer)
+        self.measure()
+
+    def _choose(self, layer: Any) -> None:
         for index in range(self.labels.count()):
             if self.labels.itemData(index) == layer:  # which napari hands over in a proxy
                 self.labels.setCurrentIndex(index)
-        self.measure()
 
     def _place(self, row: int) -> np.ndarray:
         return np.array(self.rows[row].peak_mm)
@@ -182,10 +268,13 @@ class RegionsBox(QGroupBox):
         self.sample_button.setVisible(there)
         ready = self._view is not None and self.labels.layer is not None
         self.measure_button.setEnabled(ready and not self.jobs.busy)
+        self.open_button.setEnabled(not self.jobs.busy)
+        self.names_button.setEnabled(self.labels.layer is not None and not self.jobs.busy)
         self.export_button.setEnabled(bool(self.rows))
         self.table.setVisible(bool(self.rows))
         if self.rows:
-            self.said.setText(f"{len(self.rows)} region{'s' if len(self.rows) > 1 else ''}.")
+            count = f"{len(self.rows)} region{'s' if len(self.rows) > 1 else ''}."
+            self.said.setText(f"{count} {self._note}".strip())
 
 
 class _RowsModel(QAbstractTableModel):
