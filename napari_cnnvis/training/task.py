@@ -16,8 +16,12 @@ from napari_cnnvis.training.augment import Augmentation
 from napari_cnnvis.training.metrics import classification_metrics
 from napari_cnnvis.training.recipes import Recipe
 from napari_cnnvis.training.sampling import BalancedSampler
+from napari_cnnvis.training.statistics import recompute_statistics
 
 __all__ = ["ClassifierTask", "ScanDataset", "loader"]
+
+#: scans that BatchNorm's statistics are taken from before each validation
+_SCANS_FOR_STATISTICS = 32
 
 
 class ScanDataset(Dataset):
@@ -42,6 +46,10 @@ class ScanDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return torch.from_numpy(np.array(self._scans[self._members[index]])), self.labels[index]
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """Some of the scans, (n, channels, i, j, k)."""
+        return torch.stack([self[index][0] for index in indices])
 
 
 def loader(
@@ -112,6 +120,18 @@ class ClassifierTask(lightning.LightningModule):
         if self._report is not None:
             self._report(self.current_epoch, (index + 1) / self.trainer.num_training_batches)
         return loss
+
+    def on_validation_epoch_start(self) -> None:
+        if self.recipe.normalise:
+            few = self.trainer.train_dataloader.dataset
+            size = self.recipe.batch
+            recompute_statistics(
+                self,
+                (
+                    few.batch(range(first, min(first + size, len(few)))).to(self.device)
+                    for first in range(0, min(_SCANS_FOR_STATISTICS, len(few)), size)
+                ),
+            )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         x, labels = batch

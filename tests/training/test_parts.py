@@ -17,6 +17,7 @@ from napari_cnnvis.training.metrics import classification_metrics, mean_and_devi
 from napari_cnnvis.training.networks import NetworkPlan
 from napari_cnnvis.training.normalise import Normalised
 from napari_cnnvis.training.recipes import make_recipe
+from napari_cnnvis.training.statistics import recompute_statistics
 
 
 def plain_net():
@@ -238,3 +239,20 @@ class _FlatFeatures(Features):
     def __init__(self, network, batches):
         flat = nn.Sequential(nn.Flatten(), network)
         super().__init__(flat, [(x[:, :, None, None, None], y) for x, y in batches])
+
+
+def test_recomputed_statistics_are_those_of_the_scans():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(1, 3, 3), nn.BatchNorm3d(3), nn.Dropout(0.5), nn.BatchNorm3d(3))
+    net[3].requires_grad_(False)
+    scans = torch.randn(6, 1, 8, 8, 8) * 2 + 1
+    frozen = net[3].running_var.clone()
+    recompute_statistics(net.eval(), [scans[:2], scans[2:4], scans[4:]])
+    features = net[0](scans)
+    torch.testing.assert_close(
+        net[1].running_mean, features.mean((0, 2, 3, 4)), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(net[1].running_var, features.var((0, 2, 3, 4)), atol=0.05, rtol=0.05)
+    assert torch.equal(net[3].running_var, frozen)
+    assert not any(module.training for module in net.modules())
+    assert net[1].momentum == 0.1
