@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from napari_cnnvis.cli import demo, explain, figure, info, supervoxels, train
+from napari_cnnvis.cli import demo, evaluate, explain, figure, info, supervoxels, train, trust
 from napari_cnnvis.errors import CnnVisError
 
 __all__ = ["main"]
@@ -30,6 +30,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="napari-cnnvis", description="See in 3D where a CNN looks in a brain scan."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (demo, info, explain, figure, supervoxels, train):
+    for command in (demo, info, explain, figure, supervoxels, train, evaluate, trust):
         command.add_parser(commands)
     return parser

@@ -12,7 +12,7 @@ from torch import nn
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 
-PANELS = ["Explain CNN", "Supervoxels", "Maps", "Inspect", "Figure", "Scans"]
+PANELS = ["Explain CNN", "Supervoxels", "Maps", "Inspect", "Trust", "Figure", "Scans"]
 
 
 class Slow(nn.Module):

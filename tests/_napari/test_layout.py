@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-PANELS = ["Explain CNN", "Supervoxels", "Maps", "Inspect", "Figure", "Scans"]
+PANELS = ["Explain CNN", "Supervoxels", "Maps", "Inspect", "Trust", "Figure", "Scans"]
 
 pytestmark = [
     pytest.mark.window,

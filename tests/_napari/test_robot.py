@@ -31,8 +31,17 @@ from napari_cnnvis._napari.maps_panel import MapsPanel
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
 from napari_cnnvis._napari.scans_panel import ScansPanel
 from napari_cnnvis._napari.supervoxel_panel import SupervoxelPanel
+from napari_cnnvis._napari.trust_panel import TrustPanel
 
-PANELS = [ExplainPanel, SupervoxelPanel, MapsPanel, InspectPanel, FigurePanel, ScansPanel]
+PANELS = [
+    ExplainPanel,
+    SupervoxelPanel,
+    MapsPanel,
+    InspectPanel,
+    TrustPanel,
+    FigurePanel,
+    ScansPanel,
+]
 
 
 @pytest.fixture

@@ -1,0 +1,311 @@
+"""The panel "Trust": is a map true?"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.jobs import JobRunner, time_left
+from napari_cnnvis._napari.layer_picker import LayerPicker
+from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.panels import panel_of
+from napari_cnnvis._napari.preferences import preference
+from napari_cnnvis._napari.trust_plot_window import PlotWindow
+from napari_cnnvis._napari.trust_subject import TRUST_KEY, is_of, report_of, subject_of
+from napari_cnnvis._napari.trust_verdict import VerdictBox
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.progress import Progress
+
+__all__ = ["TrustPanel"]
+
+_NO_MAP = "Make a map first: Plugins > Explain CNN (CNN Vis)."
+_NOT_YET = "Not tested yet. Press Test this map: does it show what the network uses?"
+
+#: the tests of `trust_report`: what they ask, and how
+TESTS = {
+    "response": (
+        "Does the network respond to the scan?",
+        "The score of the scan beside that of the scan without its detail, and the same for networks "
+        "with random weights. A network that does not respond has nothing to explain.",
+    ),
+    "edges": (
+        "Is it more than an edge detector?",
+        "The map beside the scan's own edges. A map that is like them looks convincing on a brain, "
+        "but would look so for any network.",
+    ),
+    "contrast": (
+        "Does it depend on the class?",
+        "The map beside those of the other classes. Where all classes have the same map, it does not "
+        "say what speaks for one of them.",
+    ),
+    "randomisation": (
+        "Does it depend on the weights?",
+        "The network's layers are made random one after another, from the output on. A map that stays "
+        "as it is does not show what the network learned (Adebayo et al. 2018).",
+    ),
+    "deletion": (
+        "Does what it marks matter?",
+        "The voxels are taken out of the scan, and put back, in the order of the map. The score has to "
+        "fall, and rise, sooner than in random orders and in the order of the edges. Takes longest.",
+    ),
+}
+
+
+class TrustPanel(DockedPanel):
+    """Tests a map: whether it depends on the network, and whether what it marks matters.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self._viewer = napari_viewer
+        self._followed: Any = None
+        self._began = 0.0
+        self._stage = ""
+        self._folder = ""
+        self.jobs = JobRunner(self)
+        self._build()
+        self._connect()
+        self._on_map()
+
+    def _build(self) -> None:
+        self.map = LayerPicker(self._viewer, fits=is_overlay)
+        self.map.setToolTip("The map that is tested.")
+        self.map.setMinimumWidth(90)
+        self.about = QLabel()
+        self.about.setWordWrap(True)
+        asked = QGroupBox("Tests")
+        questions = QVBoxLayout(asked)
+        self.tests: dict[str, QCheckBox] = {}
+        for name, (question, how) in TESTS.items():
+            self.tests[name] = box = QCheckBox(question)
+            box.setToolTip(f"<p>{how}</p>")  # a paragraph, so that it wraps
+            box.setChecked(True)
+            questions.addWidget(box)
+        self.box = VerdictBox()
+        self.plot_button = _button("Show plot…", "What the tests measured, in a window.")
+        self.save_button = _button(
+            "Save report…", "Verdict, findings, curves and plot as files in a folder."
+        )
+        files = QHBoxLayout()
+        files.addWidget(self.plot_button)
+        files.addWidget(self.save_button)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        for widget in (self.map, self.about, self.box):
+            column.addWidget(widget)
+        column.addLayout(files)
+        column.addWidget(asked)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+
+        self.test_button = _button("Test this map", "Run the ticked tests on the chosen map.")
+        self.cancel_button = _button("Cancel", "Stop; what was tested so far is kept.")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.test_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        self.bar = QProgressBar()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        layout = QVBoxLayout(self)
+        layout.addWidget(scroll, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+        self.setMinimumWidth(380)
+
+    def _connect(self) -> None:
+        self.map.layer_changed.connect(self._on_map)
+        for box in self.tests.values():
+            box.toggled.connect(lambda: self._refresh())
+        self.test_button.clicked.connect(lambda: self.test())
+        self.cancel_button.clicked.connect(self.jobs.cancel)
+        self.plot_button.clicked.connect(lambda: self.show_plot())
+        self.save_button.clicked.connect(lambda: self._ask_folder())
+        self.jobs.started.connect(self._on_started)
+        self.jobs.progressed.connect(self._on_progressed)
+        self.jobs.failed.connect(self._say_error)
+        self.jobs.finished.connect(self._refresh)
+        self.destroyed.connect(lambda: self._forget())
+
+    def docked(self) -> None:
+        """Follow the chosen map while the panel is in a window."""
+        self._on_map()
+
+    def closed(self) -> None:
+        """Stop the test, and follow no map any more."""
+        self.jobs.cancel()
+        self._follow(None)
+
+    def _forget(self) -> None:
+        self.jobs.close()
+        self._follow(None)
+
+    # --- the map --------------------------------------------------------------------
+
+    def _on_map(self) -> None:
+        self._follow(self.map.layer)
+        self.status.setText("")
+        self._refresh()
+
+    def _follow(self, layer: Any) -> None:
+        """Notice when the map in a layer becomes another."""
+        if self._followed is not None:
+            for source in (self._followed.events.data, self._followed.events.metadata):
+                source.disconnect(self._refresh)
+        self._followed = layer
+        if layer is not None:
+            for source in (layer.events.data, layer.events.metadata):
+                source.connect(self._refresh)
+
+    @property
+    def report(self) -> Any:
+        """The report of the chosen map's last test, or None."""
+        return report_of(self.map.layer)
+
+    # --- testing --------------------------------------------------------------------
+
+    def test(self) -> None:
+        """Run the ticked tests on the chosen map, in the background."""
+        layer = self.map.layer
+        if layer is None or self.jobs.busy:
+            return
+        explain = panel_of(self._viewer, ExplainPanel)
+        loaded = None if explain is None else explain.network.loaded
+        try:
+            subject = subject_of(layer, self._viewer.layers, loaded)
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
+        tests = [name for name, box in self.tests.items() if box.isChecked()]
+        device = preference("device")
+
+        def job(progress: Any, cancel: Any) -> Any:
+            from napari_cnnvis.evaluate.trust import trust_report
+
+            volumes, model = subject.volumes(), subject.model(device)
+            return trust_report(
+                model,
+                volumes,
+                subject.attribution(volumes),
+                hierarchy=getattr(subject.regions, "hierarchy", None),
+                tests=tests,
+                progress=progress,
+                cancel=cancel,
+            )
+
+        def done(report: Any) -> None:
+            layer.metadata[TRUST_KEY] = report
+            took = report.seconds
+            self.status.setText(
+                f"Tested in {took:.0f} s." if took < 90 else f"Tested in {took / 60:.0f} min."
+            )
+            self._refresh()
+
+        self.jobs.start(f"Testing {layer.name}", job, done)
+
+    def show_plot(self) -> PlotWindow | None:
+        """Open a window with the plot behind the verdict."""
+        if self.report is None:
+            return None
+        theme = get_theme(self._viewer.theme)
+        window = PlotWindow(
+            self, self.report, (theme.text.as_hex("long"), theme.background.as_hex("long"))
+        )
+        window.show()
+        return window
+
+    def save(self, folder: str | Path) -> None:
+        """Write the report into a new folder in `folder`, named after the map."""
+        report = self.report
+        if report is None or self.jobs.busy:
+            return
+        name = re.sub(r"[^\w.+-]+", "-", report.attribution.name).strip("-").lower()
+        target = Path(folder) / f"trust-{name}"
+
+        def job(progress: Any, cancel: Any) -> Path:
+            return report.save(target)
+
+        def done(written: Path) -> None:
+            self.status.setText(f"Saved in {target.name}.")
+            self.status.setToolTip(str(target))
+
+        self.jobs.start("Saving the report", job, done)
+
+    def _ask_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Save the report in", self._folder)
+        if folder:
+            self._folder = folder
+            self.save(folder)
+
+    def _on_started(self, what: str) -> None:
+        self._began, self._stage = time.monotonic(), ""
+        self.bar.setRange(0, 0)
+        self.status.setText(what + " …")
+        self._refresh()
+
+    def _on_progressed(self, progress: Progress) -> None:
+        if progress.what != self._stage:
+            self._began, self._stage = time.monotonic(), progress.what
+        self.bar.setRange(0, progress.total)
+        self.bar.setValue(progress.done)
+        left = time_left(progress, time.monotonic() - self._began)
+        counts = f"{progress.what}: {progress.done} of {progress.total}"
+        self.status.setText(", ".join(filter(None, [counts[0].upper() + counts[1:], left])))
+
+    def _say_error(self, text: str) -> None:
+        self.status.setText(f"⚠ {text}")
+
+    # --- what is shown ---------------------------------------------------------------
+
+    def _refresh(self, event: Any = None) -> None:
+        """Bring every widget in line with the map, its report and the running job."""
+        layer, report, busy = self.map.layer, self.report, self.jobs.busy
+        asked = any(box.isChecked() for box in self.tests.values())
+        self.test_button.setEnabled(layer is not None and asked and not busy)
+        self.cancel_button.setEnabled(busy)
+        self.bar.setVisible(busy)
+        self.plot_button.setEnabled(report is not None)
+        self.save_button.setEnabled(report is not None and not busy)
+        self.about.setVisible(layer is not None)
+        if layer is None:
+            self.box.show_hint(_NO_MAP)
+            return
+        scan = layer.metadata[OVERLAY_KEY].get("scan") or {}
+        self.about.setText(f"Scan: {scan.get('name') or 'unknown'}")
+        if report is None:
+            self.box.show_hint(_NOT_YET)
+        else:
+            self.box.show_report(report, stale=not is_of(report, layer))
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button

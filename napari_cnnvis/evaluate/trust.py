@@ -1,0 +1,219 @@
+"""Is this map true? All tests of one map, and the verdict."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_cnnvis.errors import CnnVisError, MethodError
+from napari_cnnvis.evaluate.class_contrast import ClassContrast
+from napari_cnnvis.evaluate.deletion import SCORES, Removal, affordable
+from napari_cnnvis.evaluate.edges import EdgeControl
+from napari_cnnvis.evaluate.network_response import NetworkResponse
+from napari_cnnvis.evaluate.randomisation import Randomisation
+from napari_cnnvis.evaluate.trust_run import TrustRun
+from napari_cnnvis.evaluate.verdict import Finding, findings_of, verdict_of
+from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.options import OCCLUDING, Baseline, ExplainRequest, check_choice
+from napari_cnnvis.models.model import Model
+from napari_cnnvis.progress import Progress
+from napari_cnnvis.ucm.hierarchy import Hierarchy
+from napari_cnnvis.volume import Scan
+
+__all__ = ["TESTS", "TrustReport", "trust_report"]
+
+#: the tests in the order in which they run (the quick ones first), and what they ask
+TESTS = {
+    "response": "Does the network respond to the scan?",
+    "edges": "Is it an edge detector?",
+    "contrast": "Does it depend on the class?",
+    "randomisation": "Does it depend on the weights?",
+    "deletion": "Does what it marks matter?",
+}
+#: stages of the cascade and further random networks, for quick maps and for those of many passes
+_QUICK, _SLOW = (8, 2), (4, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class TrustReport:
+    """What is known of whether a map is true.
+
+    Attributes
+    ----------
+    verdict : str
+        One line in plain words.
+    passed : bool or None
+        False if a test calls the map out, None if too little could be decided.
+    findings : tuple of Finding
+        In the order of how much they say.
+    attribution : Attribution
+        The map that was tested.
+    response, edges, contrast, randomisation, removal : or None
+        What the tests measured; None for those that were not run.
+    notes : tuple of str
+        What a reader should know, and why a test was left out.
+    provenance : dict
+        The map's record under "map", and the settings of the tests.
+    partial : bool
+        True if the run was cancelled before all tests were done.
+    seconds : float
+    """
+
+    verdict: str
+    passed: bool | None
+    findings: tuple[Finding, ...]
+    attribution: Attribution
+    response: NetworkResponse | None
+    edges: EdgeControl | None
+    contrast: ClassContrast | None
+    randomisation: Randomisation | None
+    removal: Removal | None
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+    partial: bool
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the map, as plain values."""
+        measured = ("response", "edges", "contrast", "randomisation", "removal")
+        return {
+            "verdict": self.verdict,
+            "passed": self.passed,
+            "partial": self.partial,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "notes": list(self.notes),
+            **{
+                name: None if (value := getattr(self, name)) is None else value.to_dict()
+                for name in measured
+            },
+            "provenance": self.provenance,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``trust.json``, ``curves.csv``, ``trust.png`` and ``trust.svg``; see `save_report`."""
+        from napari_cnnvis.evaluate.trust_plot import save_report
+
+        return save_report(self, folder)
+
+
+def trust_report(
+    model: Model,
+    volume: Scan,
+    what: ExplainRequest | Attribution,
+    *,
+    hierarchy: Hierarchy | None = None,
+    tests: Collection[str] = tuple(TESTS),
+    steps: int | None = None,
+    random_orders: int | None = None,
+    stages: int | None = None,
+    random_networks: int = 6,
+    baseline: Baseline | None = None,
+    score: str = "log_odds",
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> TrustReport:
+    """Test whether a map shows what the network uses.
+
+    Parameters
+    ----------
+    model : Model
+        Left as it is: weights are randomised in a copy.
+    volume : Volume, or a sequence with one for each input channel
+        The scan.
+    what : ExplainRequest or Attribution
+        What to compute and test, or a map of this scan. Of a map whose record names no
+        method of this package, only the tests that need no other map are run.
+    hierarchy : Hierarchy, optional
+        For sensitivity; that of the map, or built once, by default.
+    tests : collection of str
+        Some of `TESTS`.
+    steps, random_orders : int, optional
+        Points of the deletion curves, and random orders beside the map's; 24 and 20 by
+        default, fewer for heavy networks.
+    stages : int, optional
+        How many groups of layers are made random one after the other; by default 8, or 4
+        for sensitivity and boxes.
+    random_networks : int
+        Copies with random weights whose response is compared.
+    baseline : float, "blur", "border", "noise" or Volume, optional
+        What deleted voxels become; by default what the map's own method replaces voxels
+        by if it has one such baseline, else "blur".
+    score : {"log_odds", "probability", "logit", "log_prob"}
+        What the deletion curves show. A probability near 0 or 1 hardly moves, log-odds do.
+    seed : int
+    progress, cancel
+        As in `sensitivity`; a cancelled report keeps the tests it has, marked partial.
+
+    Returns
+    -------
+    TrustReport
+
+    Raises
+    ------
+    MethodError
+        If there is no such test or option, or the map is not of this scan.
+    CnnVisError
+        If the map cannot be computed; see `explain`.
+    """
+    check_choice(score, SCORES, "a score")
+    for name in tests:
+        check_choice(name, TESTS, "a test")
+    counts = ((steps, "steps", 1), (random_orders, "random orders", 2), (stages, "stages", 1))
+    for value, name, least in counts:
+        if value is not None and value < least:
+            raise MethodError(f"{value} {name} are too few; give {least} or more.")
+    start = time.monotonic()
+    run = TrustRun(model, volume, what, hierarchy, baseline, seed, progress, cancel)
+    chosen = [name for name in TESTS if name in tests]
+    settings = {"seed": seed, "random_networks": random_networks, "score": score}
+    results: dict[str, Any] = {}
+    if "deletion" in chosen:
+        affords = affordable(model, run.scan.conformed.data.shape)
+        steps, random_orders = steps or affords[0], random_orders or affords[1]
+        settings |= {"steps": steps, "random_orders": random_orders, "baseline": run.scan.names[0]}
+    usual = _SLOW if run.request is not None and run.request.method in OCCLUDING else _QUICK
+    how: dict[str, Callable[[], Any]] = {
+        "response": lambda: run.response(random_networks),
+        "edges": run.edges,
+        "contrast": run.contrast,
+        "randomisation": lambda: run.randomisation(stages or usual[0], usual[1]),
+        "deletion": lambda: run.removal(steps, random_orders, score),
+    }
+    notes = list(run.notes)
+    partial = run.attribution.partial
+    for number, name in enumerate(chosen):
+        if run.cancelled:
+            partial = True
+            break
+        run.doing = f"test {number + 1} of {len(chosen)}"
+        try:
+            results[name] = how[name]()
+        except CnnVisError as exc:
+            notes.append(f"The test '{TESTS[name]}' was left out. {exc}")
+            results[name] = None
+            continue
+        partial |= results[name] is None
+    measured = {name: results.get(name) for name in TESTS}
+    findings = findings_of(**measured, signed=run.signed)
+    passed, verdict = verdict_of(findings, complete=not partial)
+    return TrustReport(
+        verdict,
+        passed,
+        findings,
+        run.attribution,
+        measured["response"],
+        measured["edges"],
+        measured["contrast"],
+        measured["randomisation"],
+        measured["deletion"],
+        tuple(notes),
+        {"map": run.attribution.provenance, "tests": {"run": chosen, **settings}},
+        partial,
+        time.monotonic() - start,
+    )
