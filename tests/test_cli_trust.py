@@ -62,7 +62,7 @@ def test_a_map_is_computed_and_tested(run, capsys):
 
 
 def test_a_saved_map_is_tested(run, folder):
-    status, output = run("--map", str(folder / "map.nii.gz"), *QUICK, "--baseline", "0")
+    status, output = run("--map", str(folder / "map.nii.gz"), *QUICK, "--deleted-to", "0")
     assert status == 0
     record = json.loads((output / "trust.json").read_text())
     assert record["provenance"]["map"]["class_name"] == "control"

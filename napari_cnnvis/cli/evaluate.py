@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_cnnvis.cli.method_options import open_baseline
 from napari_cnnvis.cli.model_options import add_model_options, load
 from napari_cnnvis.cli.terminal import interrupt_cancels, progress
 from napari_cnnvis.errors import CnnVisError
@@ -151,7 +152,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.stride,
         options.levels,
         options.margin,
-        [_baseline(value) for value in options.baseline],
+        [open_baseline(value) for value in options.baseline],
         options.join,
         options.score,
         options.quantity,
@@ -205,10 +206,3 @@ def _distinct(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
         if count > 1:
             raise CnnVisError(f"Two {what} are called '{name}'; give each a name of its own.")
     return dict(pairs)
-
-
-def _baseline(value: object) -> object:
-    """A name or a number as it is; a file as the scan in it."""
-    from napari_cnnvis.volume import read_volume
-
-    return read_volume(value) if isinstance(value, str) and Path(value).is_file() else value
