@@ -83,7 +83,10 @@ def test_imports_point_one_way():
         (
             "sensitivity",
             "sensitivity",
-            {"baseline", "margin", "quantity", "score", "join", "time_budget", "precision"},
+            {
+                *("baseline", "margin", "quantity", "score", "join", "smooth"),
+                *("time_budget", "precision"),
+            },
         ),
     ],
 )
