@@ -136,7 +136,8 @@ def run_fold(
     Returns
     -------
     dict or None
-        The fold's result as in its ``result.json``, or None if it was cancelled.
+        The fold's result as in its ``result.json``, or None if it was cancelled; empty in
+        the processes of all devices but the first.
 
     Raises
     ------
@@ -147,7 +148,10 @@ def run_fold(
     torch.manual_seed(job.seed)
     network = job.build(_some_scans(job))
     trained = Normalised(network) if job.recipe.normalise else network
-    task = ClassifierTask(trained, job.recipe, job.seed, _left_right_axis(job.spec))
+    sampler = BalancedSampler(
+        [job.labels[m] for m in job.fold.train], job.seed, alternate=job.recipe.normalise
+    )
+    task = ClassifierTask(trained, job.recipe, job.seed, _left_right_axis(job.spec), sampler)
     if report is not None:
         task._report = lambda epoch, share: report(
             epoch, share, task.history[-1] if task.history else {}
@@ -160,9 +164,6 @@ def run_fold(
     callbacks.append(_every_epoch(job.folder / _LAST))
     if validates and job.recipe.patience:
         callbacks.append(EarlyStopping("validation_loss", patience=job.recipe.patience))
-    sampler = BalancedSampler(
-        [job.labels[m] for m in job.fold.train], job.seed, alternate=job.recipe.normalise
-    )
     last = job.folder / _LAST
     with _quiet():
         trainer = _trainer(job, callbacks)
@@ -182,6 +183,8 @@ def run_fold(
                 "memory ran out, take a smaller --batch; the same command goes on from the last "
                 "whole epoch."
             ) from exc
+        if not trainer.is_global_zero:
+            return {}
         chosen = job.folder / (_BEST if validates else _LAST)
         kept = torch.load(chosen, weights_only=True, map_location="cpu")
         task.load_state_dict(kept["state_dict"])

@@ -80,6 +80,8 @@ class ClassifierTask(lightning.LightningModule):
         that goes on after an interruption does what it would have done.
     flip_axis : int
         The axis from left to right, for augmentation.
+    sampler : BalancedSampler, optional
+        Is told of each epoch; Lightning itself does not where several devices share it.
     report : callable, optional
         Called with (epoch, share of the epoch that is done) after each step.
     """
@@ -90,11 +92,13 @@ class ClassifierTask(lightning.LightningModule):
         recipe: Recipe,
         seed: int,
         flip_axis: int = 0,
+        sampler: BalancedSampler | None = None,
         report: Callable[[int, float], None] | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last_3d)
         self.recipe, self._seed, self._report = recipe, seed, report
+        self._sampler = sampler
         self._augment = Augmentation(flip_axis) if recipe.augment else None
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._losses: list[float] = []
@@ -102,6 +106,13 @@ class ClassifierTask(lightning.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x.contiguous(memory_format=torch.channels_last_3d)).float()
+
+    def on_train_start(self) -> None:
+        self._tell_sampler(self.current_epoch)
+
+    def _tell_sampler(self, epoch: int) -> None:
+        if self._sampler is not None:
+            self._sampler.set_epoch(epoch)
 
     def on_train_epoch_start(self) -> None:
         self._losses = []
@@ -140,6 +151,11 @@ class ClassifierTask(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         self._seen = []
+        if self.trainer.world_size > 1:
+            logits, labels = (
+                self.all_gather(part.to(self.device)).flatten(0, 1).cpu()
+                for part in (logits, labels)
+            )
         self._note(
             {
                 "validation loss": F.cross_entropy(logits, labels).item(),
@@ -153,6 +169,7 @@ class ClassifierTask(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._note({"training loss": float(np.mean(self._losses))})
+        self._tell_sampler(self.current_epoch + 1)
 
     def _note(self, values: dict[str, float]) -> None:
         """Add to what is known of this epoch; validation ends before training's own hook."""

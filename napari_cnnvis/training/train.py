@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from napari_cnnvis.volume import atomic_path
 __all__ = ["TrainingPlan", "train"]
 
 _SETTINGS = "settings.json"
+#: set by Lightning in the processes of several devices
+_RANK = "LOCAL_RANK"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,20 +145,30 @@ def train(
         place = folder / fold.name
         place.mkdir(exist_ok=True)
         try:
-            with FileLock(place / ".lock", timeout=0):
+            with _sole_worker(place):
                 if not (place / RESULT).exists():
                     job = _job(plan, fold, place, scans)
                     report = _reporter(progress, fold, position, len(chosen), plan.recipe.epochs)
                     result = run_fold(job, report, cancel)
                     if result is None:
                         return None
-                    write_fold_files(place, plan.study, result)
+                    if result:
+                        write_fold_files(place, plan.study, result)
         except Timeout:  # another process has it
             continue
+    if _RANK in os.environ and os.environ[_RANK] != "0":
+        return None
     finished = [fold for fold in folds if (folder / fold.name / RESULT).exists()]
     with FileLock(folder / ".report.lock"):
         summary = write_report(folder, plan.study, [folder / fold.name for fold in finished])
     return summary if len(finished) >= len(chosen) else None
+
+
+def _sole_worker(place: Path) -> AbstractContextManager:
+    """The fold's lock; processes that Lightning started for further devices share the first one's."""
+    if os.environ.get(_RANK, "0") != "0":
+        return nullcontext()
+    return FileLock(place / ".lock", timeout=0)
 
 
 def _chosen(folds: list[Fold], only: Sequence[str]) -> list[Fold]:

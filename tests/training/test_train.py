@@ -236,3 +236,20 @@ def test_a_device_that_is_not_there(study_table, net, tmp_path, capsys):
     arguments = command(study_table, net, tmp_path / "runs", "--accelerator", "abacus")
     assert main(arguments) == 2
     assert "--accelerator" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_devices_share_a_fold(study_table, net, tmp_path):
+    """Two processes of one CPU stand for two GPUs."""
+    arguments = command(
+        study_table, net, tmp_path / "two", "--accelerator", "cpu", "--devices", "2"
+    )
+    code = "import sys; from napari_cnnvis.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, str(script), *arguments]
+    subprocess.run(run, env=environment, cwd=tmp_path, check=True, timeout=300)
+    rows = read_rows(tmp_path / "two" / "metrics.csv")
+    assert float(rows[-2]["AUC"]) > 0.9
+    assert len(read_rows(tmp_path / "two" / "predictions.csv")) == 24
