@@ -132,8 +132,8 @@ class MethodForm(QGroupBox):
         self.smooth.setRange(0, 50)
         self.smooth.setSuffix(" mm")
         self.smooth.setToolTip(
-            "Smooths the map by so much (full width at half maximum), so that the regions' outlines "
-            "do not show. Drawn anew at once."
+            "Smooths the map by so much (full width at half maximum). 0 is the published method; 12 mm "
+            "found simulated atrophy far better. Drawn anew at once."
         )
         self.size = QSpinBox()
         self.size.setRange(1, 99)
