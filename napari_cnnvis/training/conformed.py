@@ -6,17 +6,16 @@ import hashlib
 import json
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from napari_cnnvis.cohort.keys import scan_hash
 from napari_cnnvis.conform import InputSpec, conform
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.training.grids import completed, other_grids, read_grid
 from napari_cnnvis.training.study import Study, StudyProblems
 from napari_cnnvis.volume import atomic_path, read_volume
 
@@ -35,10 +34,12 @@ class ConformedScans(Sequence):
     Parameters
     ----------
     files : sequence of path
+    spec : InputSpec
+        What they were brought to.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = tuple(files)
+    def __init__(self, files: Sequence[Path], spec: InputSpec) -> None:
+        self._files, self.spec = tuple(files), spec
 
     @classmethod
     def prepare(
@@ -50,6 +51,8 @@ class ConformedScans(Sequence):
         cancel: threading.Event | None = None,
     ) -> ConformedScans | None:
         """Conform the scans that are not in `folder` yet; None if it was cancelled.
+
+        Where `spec` says no orientation or voxel size, those of most scans are taken.
 
         Raises
         ------
@@ -67,7 +70,10 @@ class ConformedScans(Sequence):
         problems: list[tuple[int, str]] = []
         files: list[Path] = []
         rows_by_hash: dict[str, int] = {}
-        grids: dict[int, tuple] = {}
+        grids = {scan.row: read_grid(scan.path) for scan in study.scans}
+        if spec.spacing is None:
+            problems += other_grids(grids)
+        spec = completed(spec, grids.values())
         for number, scan in enumerate(study.scans):
             if cancel is not None and cancel.is_set():
                 return None
@@ -79,17 +85,14 @@ class ConformedScans(Sequence):
                 file = folder / f"{_key(content, spec)}.npy"
                 if not _complete(file):
                     _write(file, _conformed(scan.path, spec))
-                grids[scan.row] = _grid(scan.path)
                 files.append(file)
             except CnnVisError as exc:
                 problems.append((scan.row, str(exc).rstrip(".")))
             if progress is not None:
                 progress(Progress(number + 1, len(study.scans), "scans prepared"))
-        if spec.spacing is None:
-            problems += _other_grids(grids)
         if problems:
             raise StudyProblems(study.table, problems)
-        return cls(files)
+        return cls(files, spec)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -111,32 +114,6 @@ def _conformed(path: Path, spec: InputSpec) -> np.ndarray:
     if volume.data.min() == volume.data.max():
         raise VolumeError(f"all voxels have the same value: {path}")
     return conform(volume, spec).channels
-
-
-def _grid(path: Path) -> tuple:
-    image = nib.load(path)
-    shape = tuple(n for n in image.shape if n > 1)
-    return shape, tuple(np.round(nib.affines.voxel_sizes(image.affine), 2).tolist())
-
-
-def _other_grids(grids: dict[int, tuple]) -> list[tuple[int, str]]:
-    """The scans that lie on another grid than most."""
-    if not grids:
-        return []
-    (shape, spacing), _ = Counter(grids.values()).most_common(1)[0]
-    return [
-        (
-            row,
-            f"{_text(*grid)}, where most scans have {_text(shape, spacing)}; resample it, "
-            "or give --spacing and --shape",
-        )
-        for row, grid in grids.items()
-        if grid != (shape, spacing)
-    ]
-
-
-def _text(shape: tuple[int, ...], spacing: tuple[float, ...]) -> str:
-    return f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{s:g}' for s in spacing)} mm"
 
 
 def _complete(file: Path) -> bool:

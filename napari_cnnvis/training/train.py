@@ -215,7 +215,7 @@ def _job(plan: TrainingPlan, fold: Fold, place: Path, scans: ConformedScans) -> 
         scans=scans,
         labels=plan.study.labels,
         class_names=plan.study.class_names,
-        spec=plan.spec,
+        spec=scans.spec,
         recipe=plan.recipe,
         build=lambda scans: plan.network.make(scans, plan.recipe.initialise),
         arch=plan.network.arch,

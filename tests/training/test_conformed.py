@@ -19,7 +19,7 @@ def test_scans_are_what_the_model_gets_and_are_kept(study_table, tmp_path):
     assert len(scans) == 24
     assert (seen[-1].done, seen[-1].total) == (24, 24)
     for index in (0, 7):
-        expected = conform(read_volume(study.scans[index].path), SPEC).channels
+        expected = conform(read_volume(study.scans[index].path), scans.spec).channels
         np.testing.assert_array_equal(scans[index], expected)
         assert isinstance(scans[index], np.memmap)
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
@@ -73,3 +73,28 @@ def test_cancelled(study_table, tmp_path):
     cancel.set()
     study = read_study(study_table, ["NC", "AD"])
     assert ConformedScans.prepare(study, SPEC, tmp_path / "c", cancel=cancel) is None
+
+
+def test_scans_that_lie_otherwise_are_turned(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    flipped = nib.as_closest_canonical(nib.load(study.scans[0].path))
+    data = np.asarray(flipped.dataobj)
+    mirrored = nib.Nifti1Image(data[::-1], flipped.affine @ np.diag([-1.0, 1, 1, 1]))
+    nib.save(mirrored, study.scans[0].path)
+    scans = ConformedScans.prepare(study, InputSpec(), tmp_path / "c")
+    assert (scans.spec.orientation, scans.spec.spacing) == ("RAS", (2.0, 2.0, 2.0))
+    np.testing.assert_allclose(scans[0][0], data / data.max(), rtol=1e-6)
+
+
+def test_a_file_that_says_nothing_of_its_orientation_is_taken_as_it_is(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    for scan in study.scans:
+        image = nib.load(scan.path)
+        data = np.asarray(image.dataobj)
+        silent = nib.Nifti1Image(data, None)
+        silent.header.set_zooms((2, 2, 2))
+        nib.save(silent, scan.path)
+    scans = ConformedScans.prepare(study, InputSpec(), tmp_path / "c")
+    assert scans.spec.orientation is None
+    stored = np.asarray(nib.load(study.scans[3].path).dataobj)
+    np.testing.assert_allclose(scans[3][0], stored / stored.max(), rtol=1e-6)
