@@ -76,7 +76,9 @@ def main() -> None:
                 )
     axes.axhline(0.5, color="0.6", lw=0.8, ls=":")
     axes.set(
-        xlabel="smoothing, mm (full width at half maximum)", ylabel="in-brain ROC-AUC", ylim=(0, 1)
+        xlabel="smoothing, mm (full width at half maximum)",
+        ylabel="in-brain ROC-AUC",
+        ylim=(0.45, 1),
     )
     figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(args.figure, dpi=150)
