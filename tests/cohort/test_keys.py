@@ -26,6 +26,7 @@ OTHER = {
     "finest": 100,
     "join": "strongest",
     "margin": 6.0,
+    "smooth": 12.0,
     "size": 5,
     "stride": 3,
     "time_budget": 60.0,
