@@ -15,7 +15,7 @@ from napari_cnnvis.cohort.keys import scan_hash
 from napari_cnnvis.conform import InputSpec, conform
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.training.grids import completed, other_grids, read_grid
+from napari_cnnvis.training.grids import completed, other_grids, read_grid, unlike_most
 from napari_cnnvis.training.study import Study, StudyProblems
 from napari_cnnvis.volume import atomic_path, read_volume
 
@@ -68,7 +68,7 @@ class ConformedScans(Sequence):
         except OSError as exc:
             raise VolumeError(f"Cannot make the folder {folder}: {exc.strerror}.") from exc
         problems: list[tuple[int, str]] = []
-        files: list[Path] = []
+        files: dict[int, Path] = {}
         rows_by_hash: dict[str, int] = {}
         grids = {scan.row: read_grid(scan.path) for scan in study.scans}
         if spec.spacing is None:
@@ -85,14 +85,16 @@ class ConformedScans(Sequence):
                 file = folder / f"{_key(content, spec)}.npy"
                 if not _complete(file):
                     _write(file, _conformed(scan.path, spec))
-                files.append(file)
+                files[scan.row] = file
             except CnnVisError as exc:
                 problems.append((scan.row, str(exc).rstrip(".")))
             if progress is not None:
                 progress(Progress(number + 1, len(study.scans), "scans prepared"))
+        shapes = {row: np.load(file, mmap_mode="r").shape[1:] for row, file in files.items()}
+        problems += [(row, f"{text}; give --shape") for row, text in unlike_most(shapes)]
         if problems:
             raise StudyProblems(study.table, problems)
-        return cls(files, spec)
+        return cls(list(files.values()), spec)
 
     def __len__(self) -> int:
         return len(self._files)

@@ -14,7 +14,7 @@ from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt
 
 from napari_cnnvis.conform import InputSpec
 
-__all__ = ["Grid", "completed", "other_grids", "read_grid"]
+__all__ = ["Grid", "completed", "other_grids", "read_grid", "unlike_most"]
 
 Kind = TypeVar("Kind", bound=Hashable)
 
@@ -64,31 +64,35 @@ def read_grid(path: Path) -> Grid | None:
 
 
 def completed(spec: InputSpec, grids: Iterable[Grid | None]) -> InputSpec:
-    """`spec` with the orientation and voxel size that most scans have, where it says nothing.
+    """`spec` with the orientation, voxel size and size that most scans have, where it says nothing.
 
     A checkpoint that says how its scans lay can be given scans that lie otherwise.
     """
     found = [grid for grid in grids if grid is not None]
     orientation = spec.orientation or _most_common(g.orientation for g in found if g.orientation)
-    spacing = spec.spacing
-    if spacing is None and orientation and not spec.resize:
-        common = _most_common(grid.spacing for grid in found)
+    spacing, shape = spec.spacing, spec.shape
+    common = _most_common((grid.spacing, grid.shape) for grid in found)
+    if spacing is None and orientation and common is not None and not spec.resize:
         axes = axcodes2ornt(orientation)[:, 0].astype(int)
-        spacing = None if common is None else tuple(common[axis] for axis in axes)
-    return replace(spec, orientation=orientation, spacing=spacing)
+        spacing = tuple(common[0][axis] for axis in axes)
+        shape = shape or tuple(common[1][axis] for axis in axes)
+    return replace(spec, orientation=orientation, spacing=spacing, shape=shape)
 
 
 def other_grids(grids: dict[int, Grid | None]) -> list[tuple[int, str]]:
     """The rows whose scans have another shape or voxel size than most, and what is wrong."""
     sizes = {row: replace(grid, orientation="") for row, grid in grids.items() if grid is not None}
-    usual = _most_common(sizes.values())
+    remedy = "resample it, or give --spacing and --shape"
+    return [(row, f"{text}; {remedy}") for row, text in unlike_most(sizes)]
+
+
+def unlike_most(values: dict[int, Hashable]) -> list[tuple[int, str]]:
+    """The rows with another value than most rows have, and what both are."""
+    usual = _most_common(values.values())
     return [
-        (
-            row,
-            f"{size}, where most scans have {usual}; resample it, or give --spacing and --shape",
-        )
-        for row, size in sizes.items()
-        if size != usual
+        (row, f"{value}, where most scans have {usual}")
+        for row, value in values.items()
+        if value != usual
     ]
 
 

@@ -83,6 +83,7 @@ def test_scans_that_lie_otherwise_are_turned(study_table, tmp_path):
     nib.save(mirrored, study.scans[0].path)
     scans = ConformedScans.prepare(study, InputSpec(), tmp_path / "c")
     assert (scans.spec.orientation, scans.spec.spacing) == ("RAS", (2.0, 2.0, 2.0))
+    assert scans.spec.shape == (8, 8, 8)
     np.testing.assert_allclose(scans[0][0], data / data.max(), rtol=1e-6)
 
 
@@ -98,3 +99,12 @@ def test_a_file_that_says_nothing_of_its_orientation_is_taken_as_it_is(study_tab
     assert scans.spec.orientation is None
     stored = np.asarray(nib.load(study.scans[3].path).dataobj)
     np.testing.assert_allclose(scans[3][0], stored / stored.max(), rtol=1e-6)
+
+
+def test_scans_of_several_sizes_need_a_shape(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    data = np.random.default_rng(0).random((8, 8, 12)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1])), study.scans[0].path)
+    spec = InputSpec(spacing=(2, 2, 2))
+    with pytest.raises(StudyProblems, match=r"\(8, 8, 12\), where most scans have \(8, 8, 8\)"):
+        ConformedScans.prepare(study, spec, tmp_path / "c")
