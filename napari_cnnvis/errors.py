@@ -4,7 +4,14 @@ None of them is a ``RuntimeError``: torch's are turned into these, so that they
 reach the user through worker threads, with a sentence that says what to do.
 """
 
-__all__ = ["CheckpointError", "CnnVisError", "ComputeError", "MethodError", "VolumeError"]
+__all__ = [
+    "CheckpointError",
+    "CnnVisError",
+    "ComputeError",
+    "MethodError",
+    "VolumeError",
+    "shortened",
+]
 
 
 class CnnVisError(Exception):
@@ -25,3 +32,15 @@ class MethodError(CnnVisError):
 
 class ComputeError(CnnVisError):
     """The computation failed: out of memory, or an error inside the network."""
+
+
+def shortened(text: object, longest: int = 200) -> str:
+    """A text from a file as it may stand in a message: on one line and not long.
+
+    Examples
+    --------
+    >>> shortened("a" * 1_000_000, 12)
+    'aaaaaaaaa...'
+    """
+    plain = " ".join(str(text)[: 4 * longest].split())
+    return plain if len(plain) <= longest else plain[: longest - 3] + "..."

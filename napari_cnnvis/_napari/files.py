@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, volume_to_layer
@@ -30,9 +28,11 @@ def read_scans(path: str | Sequence[str]) -> list[LayerData]:
     """One image layer for each scan or saved map; what was doubtful is shown as a warning."""
     from napari.utils.notifications import show_warning
 
+    from napari_cnnvis.explain.record import read_record
+
     layers = []
     for one in [path] if isinstance(path, str) else path:
-        if sidecar_of_map(one) is not None:
+        if read_record(one) is not None:
             layers.append(_read_map(one))
             continue
         volume = read_volume(one)
@@ -40,17 +40,6 @@ def read_scans(path: str | Sequence[str]) -> list[LayerData]:
             show_warning(note)
         layers.append((*volume_to_layer(volume), "image"))
     return layers
-
-
-def sidecar_of_map(path: str) -> dict[str, Any] | None:
-    """The record beside a file, if there is one and it is a map's."""
-    side = Path(path).with_name(Path(path).name.removesuffix(".gz").rpartition(".")[0] + ".json")
-    try:
-        record = json.loads(side.read_text())
-    except (OSError, ValueError):
-        return None
-    is_record = isinstance(record, dict) and {"method", "class_name", "versions"} <= set(record)
-    return record if is_record else None
 
 
 def _read_map(path: str) -> LayerData:

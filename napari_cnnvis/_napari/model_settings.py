@@ -46,6 +46,7 @@ class ModelSettings(QFrame):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._typed = False
         self.arch = QLineEdit()
         self.arch.setPlaceholderText("recognised from the file")
         self.arch.setToolTip(
@@ -100,6 +101,7 @@ class ModelSettings(QFrame):
         for box in self.findChildren(QComboBox):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             box.setMinimumContentsLength(8)
+        self.arch.textEdited.connect(lambda: self._set_typed(True))
         self.arch.returnPressed.connect(self._apply)
         self.classes.returnPressed.connect(self._apply)
         self.apply.clicked.connect(self._apply)
@@ -117,13 +119,19 @@ class ModelSettings(QFrame):
         self.offer(None)
 
     def suggest(self, arch: str) -> None:
-        """Fill in an architecture."""
+        """Fill in an architecture; it counts as the user's own only once he edits it."""
+        if arch == self.arch.text():
+            return
         self.arch.setText(arch)
         self.arch.setCursorPosition(0)
+        self._set_typed(False)
+
+    def _set_typed(self, typed: bool) -> None:
+        self._typed = typed
 
     def show_unknown(self) -> None:
         """Empty the form for another file."""
-        self.arch.clear()
+        self.suggest("")
         self.classes.clear()
         self.trust.setChecked(False)
         self.kind.setCurrentIndex(0)
@@ -140,6 +148,7 @@ class ModelSettings(QFrame):
         names = tuple(n for part in self.classes.text().split(",") if (n := part.strip()))
         return Recipe(
             arch=self.arch.text().strip(),
+            arch_by_user=self._typed,
             class_names=names,
             output=self.kind.currentData(),
             input_spec=None if channels is None else self.input.spec(),

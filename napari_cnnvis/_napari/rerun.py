@@ -43,10 +43,16 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
     MethodError
         If the record does not say what to run, or the scan or the network is not there.
     """
+    from napari_cnnvis.explain.record import checked_record
     from napari_cnnvis.explain.script import request_of
 
-    request, wanted = request_of(record), record["model"]
-    name = record["scan"]["name"]
+    request, record = request_of(record), checked_record(record)
+    wanted, name = record.get("model") or {}, (record.get("scan") or {}).get("name")
+    if not wanted or not name:
+        raise MethodError(
+            "The map's record does not say of which scan and network it is; run the method again in "
+            "the panel Explain CNN."
+        )
     scan = next((layer for layer in layers if is_scan(layer) and layer.name == name), None)
     if scan is None:
         raise MethodError(f"Open the map's scan '{name}' first.")
@@ -54,9 +60,9 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
         wanted.get("arch") or "",
         tuple(wanted.get("names") or ()),
         wanted.get("output") or "",
-        InputSpec(**wanted["input"]),
+        InputSpec(**wanted["input"]) if "input" in wanted else None,
     )
-    if loaded is not None and loaded.model.weights_hash() == wanted["weights_sha256"]:
+    if loaded is not None and loaded.model.weights_hash() == wanted.get("weights_sha256"):
         return Rerun(scan, request, None, recipe)
     path = wanted.get("path")
     if not path or not Path(path).exists():

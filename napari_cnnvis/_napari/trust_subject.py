@@ -116,11 +116,12 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
     MethodError
         If the map's record does not say what was run, or the scan is not there any more.
     """
+    from napari_cnnvis.explain.record import checked_record
     from napari_cnnvis.explain.script import request_of
 
-    record = layer.metadata[OVERLAY_KEY]
+    record = checked_record(layer.metadata[OVERLAY_KEY])
     request_of(record)
-    if "scan" not in record or "model" not in record:
+    if not (record.get("scan") or {}).get("name") or not record.get("model"):
         raise MethodError(
             "The map's record does not say of which scan and network it is; run the method again in "
             "the panel Explain CNN."

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
+from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 
 __all__ = ["add_model_options", "given_input", "load"]
 
@@ -28,7 +29,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--classes", nargs="+", metavar="NAME", help="names of the outputs")
     group.add_argument(
         "--outputs",
-        choices=("softmax", "sigmoid", "regression"),
+        choices=tuple(OUTPUT_KINDS),
         help="one of several classes, each there or not, or values",
     )
     group.add_argument(

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_cnnvis.conform import Conformed
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.explain.record import read_record, sidecar
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.volume import (
     Scan,
@@ -25,7 +26,7 @@ from napari_cnnvis.volume import (
     write_volume,
 )
 
-__all__ = ["Attribution", "provenance_of", "sidecar"]
+__all__ = ["Attribution", "provenance_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +89,17 @@ class Attribution:
         ------
         VolumeError
             If a file is missing or damaged.
+        MethodError
+            If a part of the record is none that a run writes.
         """
         volume = read_volume(path)
-        side = sidecar(path)
-        try:
-            record = json.loads(side.read_text())
-            notes, partial = tuple(record.pop("notes", ())), bool(record.pop("partial", False))
-            record["method"], record["class_name"]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        record = read_record(path)
+        if record is None:
             raise VolumeError(
-                f"{side}, which should hold the record of {Path(path).name}, is missing or damaged; "
-                "a map is saved as two files that belong together."
-            ) from exc
+                f"{sidecar(path)}, which should hold the record of {Path(path).name}, is missing or "
+                "damaged; a map is saved as two files that belong together."
+            )
+        notes, partial = tuple(record.pop("notes", ())), record.pop("partial", False)
         return cls(volume.data, volume.affine, record, volume, partial=partial, notes=notes)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -129,12 +129,6 @@ class Attribution:
                 + "\n"
             )
         return path
-
-
-def sidecar(path: str | os.PathLike) -> Path:
-    """Where the record of a map lies: ``map.json`` beside ``map.nii.gz``."""
-    path = Path(path)
-    return path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
 
 
 def provenance_of(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from napari_cnnvis.conform import InputSpec
-from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.options import METHODS, ExplainRequest
+from napari_cnnvis.errors import MethodError, shortened
+from napari_cnnvis.explain.options import METHODS, SCORES, ExplainRequest
+from napari_cnnvis.explain.record import checked_record, split_source
 
 __all__ = ["request_of", "script_of"]
 
@@ -40,9 +42,21 @@ def method_of(provenance: dict[str, Any]) -> str:
         if provenance.get("method") == name:
             return key
     raise MethodError(
-        f"The map's record names the method '{provenance.get('method')}', which cannot be run; only "
-        f"{', '.join(METHODS.values())} can."
+        f"A map of '{shortened(provenance.get('method'), 60)}' is not made by a run; run one of the "
+        "maps that it is made of."
     )
+
+
+def _complete(provenance: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The record, checked, if it has these parts."""
+    record = checked_record(provenance)
+    missing = [name for name in names if not record.get(name)]
+    if missing:
+        raise MethodError(
+            f"The map's record does not say its {missing[0].replace('_', ' ')}; run the method again "
+            "in the panel Explain CNN."
+        )
+    return record
 
 
 def request_of(provenance: dict[str, Any]) -> ExplainRequest:
@@ -51,12 +65,13 @@ def request_of(provenance: dict[str, Any]) -> ExplainRequest:
     Raises
     ------
     MethodError
-        If the record is of no method of this package, or a baseline was a scan.
+        If the record is of no method of this package, was changed, or a baseline was a scan.
     """
+    provenance = _complete(provenance, "class_name")
     method = method_of(provenance)
     names = ("layer", "relu", "alignment", "quantity", "join", "margin", "smooth", "size", "stride")
     given = {name: provenance[name] for name in names if name in provenance}
-    if provenance.get("score") in ("logit", "log_prob", "probability"):
+    if provenance.get("score") in SCORES:
         given["score"] = provenance["score"]
     if "baseline" in provenance:
         if provenance.get("baseline_sources"):
@@ -84,8 +99,9 @@ def script_of(provenance: dict[str, Any], output: str = "map.nii.gz") -> str:
     Raises
     ------
     MethodError
-        If the record is of no method of this package.
+        If the record is of no method of this package, or was changed.
     """
+    provenance = _complete(provenance, "class_name", "scan", "model")
     method = method_of(provenance)
     lines = ["import napari_cnnvis as cv", ""]
     scans = [provenance["scan"], *provenance["scan"].get("other_channels", [])]
@@ -100,10 +116,10 @@ def script_of(provenance: dict[str, Any], output: str = "map.nii.gz") -> str:
         arguments.append("hierarchy")
     arguments.append(f"target={provenance['class_name']!r}")
     for name in _TAKES.get(method, _GRADIENT_TAKES):
-        if name in provenance and not (name == "score" and provenance[name] == "value"):
+        if name in provenance and (name != "score" or provenance[name] in SCORES):
             arguments.append(f"{name}={_value(name, provenance)}")
     if provenance.get("level_counts"):
-        arguments.append(f"levels={provenance['level_counts']}")
+        arguments.append(f"levels={provenance['level_counts']!r}")
     lines.append(f"result = cv.{_CALLS[method]}(")
     lines += [f"    {argument}," for argument in arguments]
     lines.append(")")
@@ -119,14 +135,18 @@ def _scan_names(scans: list[Any]) -> list[str]:
 
 
 def _read(scan: dict[str, Any]) -> str:
-    path, _, index = (scan.get("source") or "").partition("#")
-    if not path:
+    if not scan.get("source"):
         return 'cv.read_volume("scan.nii.gz")  # TODO: the file of ' + repr(scan.get("name"))
-    text = f"cv.read_volume({path!r}{f', index={index}' if index else ''})"
+    text = _read_file(scan["source"])
     axes = scan.get("axes")
     if axes and axes != scan.get("stored_axes"):
-        text += f'.reoriented("{axes}", remember=True)'  # as the viewer lays it out
+        text += f".reoriented({axes!r}, remember=True)"  # as the viewer lays it out
     return text
+
+
+def _read_file(source: str) -> str:
+    path, index = split_source(source)
+    return f"cv.read_volume({path!r}{'' if index is None else f', index={index}'})"
 
 
 def _model(model: dict[str, Any]) -> list[str]:
@@ -145,17 +165,18 @@ def _model(model: dict[str, Any]) -> list[str]:
     if model.get("names"):
         lines.append(f"    class_names={model['names']!r},")
     lines.append(f"    input_spec=cv.InputSpec({fields}),")
-    lines.append(f"    output={model['output']!r},")
+    if model.get("output"):
+        lines.append(f"    output={model['output']!r},")
     lines.append(")")
     return lines
 
 
 def _hierarchy(origin: dict[str, Any]) -> str:
     if "boundary" in origin:
-        return f"cv.build_hierarchy(volume, boundary={origin['boundary']!r}, counts={origin['counts']})"
-    if "files" in origin:
+        return f"cv.build_hierarchy(volume, boundary={origin['boundary']!r}, counts={origin.get('counts')!r})"
+    if origin.get("files"):
         files = origin["files"][0] if len(origin["files"]) == 1 else origin["files"]
-        return f"cv.Hierarchy.read({files!r}, background={origin['background']!r})"
+        return f"cv.Hierarchy.read({files!r}, background={origin.get('background')!r})"
     return 'cv.Hierarchy.load("tree.npz")  # TODO: the regions that were given'
 
 
@@ -169,7 +190,7 @@ def _value(name: str, provenance: dict[str, Any]) -> str:
     texts = []
     for one in value:
         if one in sources:
-            texts.append(f"cv.read_volume({sources[one]!r})")
+            texts.append(_read_file(sources[one]))
         else:
             texts.append(repr(_plain_baseline(one)))
     return f"[{', '.join(texts)}]"
@@ -177,17 +198,20 @@ def _value(name: str, provenance: dict[str, Any]) -> str:
 
 def _plain_baseline(name: str) -> float | str:
     try:
-        return float(name)
+        value = float(name)
     except ValueError:
         return name
+    return value if math.isfinite(value) else name
 
 
 def _view(provenance: dict[str, Any]) -> list[str]:
     """A view of the run other than that which the call gives by itself."""
     if "shown" not in provenance and not provenance.get("level_weights"):
         return []
-    given = [f"target={provenance['class_name']!r}", f"quantity={provenance['quantity']!r}"]
-    if provenance.get("score") != "value":
+    given = [f"target={provenance['class_name']!r}"]
+    if "quantity" in provenance:
+        given.append(f"quantity={provenance['quantity']!r}")
+    if provenance.get("score") in SCORES:
         given.append(f"score={provenance['score']!r}")
     if "shown" in provenance:
         given.append(f"baseline={provenance['shown']!r}")
@@ -196,5 +220,5 @@ def _view(provenance: dict[str, Any]) -> list[str]:
     if provenance.get("smooth"):
         given.append(f"smooth={provenance['smooth']!r}")
     if provenance.get("level_weights"):
-        given.append(f"level_weights={provenance['level_weights']}")
+        given.append(f"level_weights={provenance['level_weights']!r}")
     return [f"result = cv.remap(result, {', '.join(given)})"]

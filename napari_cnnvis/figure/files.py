@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.explain.record import read_record
 from napari_cnnvis.figure.plate import Plate, draw_plate, pixels_of
 from napari_cnnvis.figure.record import FigureRecord, Origin, record_path, versions
 from napari_cnnvis.figure.spec import FigureSpec
@@ -130,10 +130,4 @@ def _save_vectors(plate: Plate, path: Path, kind: str, spec: FigureSpec) -> None
 
 def provenance_beside(path: str | os.PathLike) -> dict[str, Any]:
     """What the JSON beside a map says of it; empty where there is none."""
-    path = Path(path)
-    side = path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
-    try:
-        record = json.loads(side.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and "method" in record else {}
+    return read_record(path) or {}

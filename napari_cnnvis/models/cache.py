@@ -39,7 +39,7 @@ class CheckpointCache:
 
     def __init__(self, size: int = 2) -> None:
         self._size = size
-        self._opened: OrderedDict[tuple[str, str, bool], OpenedCheckpoint] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, str, bool, bool], OpenedCheckpoint] = OrderedDict()
         self._lock = threading.Lock()
 
     def load(
@@ -70,19 +70,19 @@ class CheckpointCache:
         digest = file_hash(path) if path.exists() else ""
         if recipe is None:
             recipe = remembered(digest)
-        opened = self._open(path, digest, recipe.arch, trust)
+        opened = self._open(path, digest, recipe, trust)
         model = opened.model(
             device, recipe.class_names or None, recipe.input_spec, recipe.output or None
         )
         return LoadedCheckpoint(digest, recipe, model, report_on(opened, model, shape))
 
-    def _open(self, path: Path, digest: str, arch: str, trust: bool) -> OpenedCheckpoint:
-        key = digest, arch, trust
+    def _open(self, path: Path, digest: str, recipe: Recipe, trust: bool) -> OpenedCheckpoint:
+        key = digest, recipe.arch, recipe.arch_by_user, trust
         with self._lock:
             if key in self._opened:
                 self._opened.move_to_end(key)
                 return self._opened[key]
-        opened = open_checkpoint(path, arch or None, trust)
+        opened = open_checkpoint(path, recipe.arch or None, trust, recipe.arch_by_user)
         with self._lock:
             self._opened[key] = opened
             while len(self._opened) > self._size:

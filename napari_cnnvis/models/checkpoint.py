@@ -14,13 +14,14 @@ from torch import nn
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CheckpointError, MethodError, VolumeError
 from napari_cnnvis.models.architectures import ARCHITECTURES, build, recognise
-from napari_cnnvis.models.factories import parse_architecture
+from napari_cnnvis.models.factories import Factory, parse_architecture
 from napari_cnnvis.models.files import CheckpointFile, check_header, read_file, write_safetensors
 from napari_cnnvis.models.lasagne import from_lasagne
 from napari_cnnvis.models.layers import input_channels
 from napari_cnnvis.models.lookalikes import looks_like
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import Outputs
+from napari_cnnvis.models.weight_budget import WeightBudget
 from napari_cnnvis.models.weights import load_weights
 
 __all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model", "sidecar_of"]
@@ -111,8 +112,9 @@ def load_model(
         The network that the weights belong to: a module; the name of a built-in one;
         ``"module:callable(arguments)"`` such as
         ``"monai.networks.nets:resnet18(spatial_dims=3, n_input_channels=1, num_classes=2)"``;
-        or ``"my_nets.py:make_net(width=16)"``, which takes ``trust=True``. Arguments
-        are plain values.
+        or ``"my_nets.py:make_net(width=16)"``, which takes ``trust=True``. Without trust
+        it has to be a class of networks (``nn.Module``) of the module that is named, or
+        one of the listed builders of MONAI and torchvision. Arguments are plain values.
     class_names : sequence of str, optional
         Instead of those in the file.
     input_spec : InputSpec, optional
@@ -120,8 +122,9 @@ def load_model(
         stored, divided by its maximum, padded or cropped about its centre only if
         the network needs a fixed size.
     trust : bool
-        Allow Python code from files to run: whole pickled networks, ``.py`` files,
-        and networks that a file names from packages other than MONAI and torchvision.
+        Allow Python code to run: whole pickled networks, ``.py`` files, functions, and
+        networks that a file names other than the listed ones of MONAI and torchvision.
+        Nothing is ever fetched from the network.
     output : {"softmax", "sigmoid", "regression"}, optional
         What the outputs mean; see `Model`.
 
@@ -143,13 +146,20 @@ def load_model(
 
 
 def open_checkpoint(
-    path: str | os.PathLike, arch: nn.Module | str | None = None, trust: bool = False
+    path: str | os.PathLike,
+    arch: nn.Module | str | None = None,
+    trust: bool = False,
+    arch_by_user: bool = True,
 ) -> OpenedCheckpoint:
-    """Read a checkpoint and put its weights into its network; see `load_model`."""
+    """Read a checkpoint and put its weights into its network; see `load_model`.
+
+    `arch_by_user` is False if `arch` was not typed by the user but read from a file, such
+    as a map's record or what was remembered: it then counts no more than a header does.
+    """
     file = with_sidecar(read_file(Path(path), trust))
     if not file.state:
         return open_whole(file)
-    return with_weights(file, *find_network(file, arch, trust))
+    return with_weights(file, *find_network(file, arch, trust, arch_by_user))
 
 
 def open_whole(file: CheckpointFile) -> OpenedCheckpoint:
@@ -173,7 +183,10 @@ def with_weights(file: CheckpointFile, name: str, module: nn.Module, arch: str) 
 
 
 def find_network(
-    file: CheckpointFile, arch: nn.Module | str | None, trust: bool
+    file: CheckpointFile,
+    arch: nn.Module | str | None,
+    trust: bool,
+    arch_by_user: bool = True,
 ) -> tuple[str, nn.Module, str]:
     """The network of a file's weights, before they are loaded: its name, itself, and its text.
 
@@ -184,29 +197,32 @@ def find_network(
     """
     if isinstance(arch, nn.Module):
         return type(arch).__name__, arch, ""
-    by_user = isinstance(arch, str) and bool(arch.strip())
-    architecture = arch if by_user else file.header.get("architecture")
-    if isinstance(architecture, dict):
-        if architecture.get("name") not in ARCHITECTURES:
-            architecture = None
-        else:
-            arguments = architecture.get("arguments")
-            if arguments is not None and not isinstance(arguments, dict):
-                raise CheckpointError(
-                    f"The header of {file.path} is damaged; save the checkpoint again."
-                )
-            return architecture["name"], build(architecture["name"], arguments), ""
-    if architecture:
-        factory = parse_architecture(architecture)
-        if by_user and factory.name in ARCHITECTURES and not factory.place and not factory.keywords:
-            known = recognise(file.state)  # its arguments can be read from the weights
-            arguments = known[1] if known and known[0] == factory.name else {}
-            return factory.name, build(factory.name, arguments), ""
-        return factory.name, factory.build(trust, by_user), str(factory)
+    given = isinstance(arch, str) and bool(arch.strip())
+    factory = parse_architecture(arch) if given else _named_in(file)
     known = recognise(file.state)
-    if known is None:
-        raise _unknown_network(file)
-    return known[0], build(*known), ""
+    if factory is None:
+        if known is None:
+            raise _unknown_network(file)
+        return known[0], build(*known), ""
+    if given and not factory.place and not factory.keywords and known and known[0] == factory.name:
+        return factory.name, build(*known), ""  # its arguments can be read from the weights
+    budget = WeightBudget(file.state.values())
+    module = factory.build(trust, given and arch_by_user, budget)
+    spelled_out = given or isinstance(file.header["architecture"], str)
+    return factory.name, module, str(factory) if spelled_out else ""
+
+
+def _named_in(file: CheckpointFile) -> Factory | None:
+    """What the header, or the sidecar, says of the network; None if that is nothing known."""
+    architecture = file.header.get("architecture")
+    if isinstance(architecture, str):
+        return parse_architecture(architecture) if architecture.strip() else None
+    if not isinstance(architecture, dict) or architecture.get("name") not in ARCHITECTURES:
+        return None
+    arguments = architecture.get("arguments") or {}
+    if not isinstance(arguments, dict):
+        raise CheckpointError(f"The header of {file.path} is damaged; save the checkpoint again.")
+    return Factory("", architecture["name"], (), arguments)
 
 
 class UnknownNetwork(CheckpointError):

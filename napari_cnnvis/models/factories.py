@@ -1,13 +1,18 @@
-"""Networks by name: built-in ones, callables of installed packages, callables in a user's file.
+"""Networks by name: built-in ones, classes of installed packages, callables in a user's file.
 
 ``VoxVGG(n_classes=3)``, ``monai.networks.nets:DenseNet121(spatial_dims=3, in_channels=1,
 out_channels=2)``, ``my_nets.py:make_net(width=16)``. Arguments are plain values, never
 code.
+
+Without trust only classes of networks are made: the built-in ones, those of MONAI and
+torchvision that are listed in `allowed_networks`, and ``nn.Module`` subclasses of a module
+that the user names himself in this very call. What it is, is looked at before it is called.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import re
@@ -18,14 +23,39 @@ from typing import Any
 
 from torch import nn
 
-from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.architectures import ARCHITECTURES, build
+from napari_cnnvis.errors import CheckpointError, shortened
+from napari_cnnvis.models.allowed_networks import (
+    check_words,
+    checked_arguments,
+    is_allowed,
+    is_importable,
+)
+from napari_cnnvis.models.architectures import ARCHITECTURES
+from napari_cnnvis.models.offline import NetworkAccess, offline
+from napari_cnnvis.models.weight_budget import TooLarge, WeightBudget
 
-__all__ = ["Factory", "parse_architecture"]
+__all__ = ["Factory", "NeedsTrust", "parse_architecture"]
 
-#: packages of networks only, which a file may name without being trusted
-_KNOWN = ("monai.networks.nets", "torchvision.models", "napari_cnnvis.models")
 _EXAMPLE = "'monai.networks.nets:DenseNet121(spatial_dims=3, in_channels=1, out_channels=2)'"
+_HOW_TO_TRUST = (
+    "If you trust where it comes from, say so: trust=True in Python, --trust on the command line, "
+    "the tick box in the panel."
+)
+_LONGEST = 4_000
+
+
+class NeedsTrust(CheckpointError):
+    """A network can only be made by running code that nobody has trusted yet.
+
+    Attributes
+    ----------
+    suggestion : str
+        The architecture, for the user to look at.
+    """
+
+    def __init__(self, text: str, suggestion: str) -> None:
+        super().__init__(text)
+        self.suggestion = suggestion
 
 
 @dataclass(frozen=True)
@@ -51,89 +81,117 @@ class Factory:
         """Whether it lies in a ``.py`` file of the user's."""
         return self.place.endswith(".py")
 
-    @property
-    def is_known(self) -> bool:
-        """Whether running it is safe: a built-in network, or one of a package of networks."""
-        return not self.is_file and (
-            not self.place or any(f"{self.place}.".startswith(f"{k}.") for k in _KNOWN)
-        )
-
     def __str__(self) -> str:
         values = [repr(a) for a in self.arguments]
         values += [f"{key}={value!r}" for key, value in self.keywords.items()]
         return f"{self.place}{':' * bool(self.place)}{self.name}({', '.join(values)})"
 
-    def build(self, trust: bool = False, by_user: bool = True) -> nn.Module:
-        """Make the network, with fresh weights.
+    def build(
+        self, trust: bool = False, by_user: bool = True, budget: WeightBudget | None = None
+    ) -> nn.Module:
+        """Make the network, with fresh weights; nothing is fetched from the network.
 
         Parameters
         ----------
         trust : bool
-            Run code from a ``.py`` file, or what a checkpoint names by itself.
+            Run any code: a ``.py`` file, a function, what a checkpoint names by itself.
         by_user : bool
-            The user named it; False if it comes from a file.
+            The user named it in this call; False if it comes from a file of any kind.
+        budget : WeightBudget, optional
+            How large it may get; no limit if trusted.
 
         Raises
         ------
+        NeedsTrust
+            If making it takes trust.
         CheckpointError
-            If it is not there, does not make a network, or needs trust.
+            If it is not there, does not make a network, or becomes too large.
         """
-        if not self.place:
-            return build(self.name, self.keywords)
-        if not trust and (self.is_file or not (by_user or self.is_known)):
-            whose = (
-                f"The file {self.place}" if self.is_file else f"'{self}', named by the checkpoint,"
-            )
-            raise CheckpointError(
-                f"{whose} would run Python code. If you trust where it comes from, say so: "
-                "trust=True in Python, --trust on the command line, the tick box in the panel."
-            )
-        made = self._call(self._callable())
-        if not isinstance(made, nn.Module):
-            raise CheckpointError(
-                f"'{self}' gives a {type(made).__name__}, not a torch.nn.Module; name a class or "
-                "function that makes the network."
-            )
-        return made
+        if trust:
+            return self._call(self._found(), self.arguments, self.keywords, None)
+        make = self._network(by_user)
+        if is_allowed(make):
+            keywords = checked_arguments(self._short, make, self.arguments, self.keywords)
+            return self._call(make, (), keywords, budget)
+        check_words(self._short, {**dict(enumerate(self.arguments)), **self.keywords})
+        return self._call(make, self.arguments, self.keywords, budget)
 
-    def _callable(self) -> Any:
+    @property
+    def _short(self) -> str:
+        return shortened(self, 120)
+
+    def _network(self, by_user: bool) -> Any:
+        """The class or listed builder, if this network may be made without trust."""
+        if self.is_file:
+            raise NeedsTrust(
+                f"The file {self.place} would run Python code. {_HOW_TO_TRUST}", str(self)
+            )
+        if not (by_user or not self.place or is_importable(self.place)):
+            raise self._not_by_itself()
+        found = self._found()
+        if is_allowed(found):
+            return found
+        if not by_user:
+            raise self._not_by_itself()
+        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise NeedsTrust(
+                f"'{self.place}:{shortened(self.name, 60)}' is no class of networks "
+                "(torch.nn.Module), and other code is not run without trust. Name the class, such as "
+                f"{_EXAMPLE}. {_HOW_TO_TRUST}",
+                str(self),
+            )
+        return found
+
+    def _not_by_itself(self) -> NeedsTrust:
+        return NeedsTrust(
+            f"'{self._short}', named by a file, would run Python code: it is not one of the networks "
+            f"that are made without trust. {_HOW_TO_TRUST}",
+            str(self),
+        )
+
+    def _found(self) -> Any:
+        if not self.place:
+            return ARCHITECTURES[self.name]
         module = _run_file(Path(self.place).expanduser()) if self.is_file else _import(self.place)
         found = module
         for part in self.name.split("."):
             found = getattr(found, part, None)
         if not callable(found):
             raise CheckpointError(
-                f"{self.place} has nothing called '{self.name}' that can be called; it has "
-                f"{_callables(module)}."
-            )
-        if not self.is_file and self.is_known and not self._makes_networks(found):
-            raise CheckpointError(
-                f"'{self.place}:{self.name}' is not a network of {self.place}; name the module that "
-                "defines it."
+                f"{self.place} has nothing called '{shortened(self.name, 60)}' that can be called; it "
+                f"has {_callables(module)}."
             )
         return found
 
-    def _makes_networks(self, found: Any) -> bool:
-        """A package of networks also holds helpers, and what it imports from elsewhere."""
-        home = f"{getattr(found, '__module__', '') or ''}."
-        if not any(home.startswith(f"{k}.") for k in _KNOWN):
-            return False
-        if isinstance(found, type):
-            return issubclass(found, nn.Module)
-        return "." not in self.name and not home.startswith("napari_cnnvis.")
-
-    def _call(self, make: Any) -> Any:
-        keywords = dict(self.keywords)
-        if keywords.get("pretrained"):
-            keywords["pretrained"] = False  # the weights come from the file, not from a download
-        if "weights" in keywords and self.place.startswith("torchvision"):
-            keywords["weights"] = None
+    def _call(
+        self,
+        make: Any,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        budget: WeightBudget | None,
+    ) -> nn.Module:
         try:
-            return make(*self.arguments, **keywords)
+            with offline(), budget or contextlib.nullcontext():
+                made = make(*arguments, **keywords)
+        except NetworkAccess as exc:
+            raise CheckpointError(
+                f"'{self._short}' would fetch something from the network while it is made, which is "
+                "never done: its weights come from the file. Build it without pretrained weights."
+            ) from exc
+        except TooLarge as exc:
+            raise CheckpointError(
+                f"'{self._short}' is not the network of these weights: {exc}. Check its arguments."
+            ) from exc
         except (Exception, SystemExit) as exc:  # a user's code can raise anything
             raise CheckpointError(
-                f"'{self}' cannot be built: {_reason(exc)}. Check its arguments."
+                f"'{self._short}' cannot be built: {_reason(exc)}. Check its arguments."
             ) from exc
+        if not isinstance(made, nn.Module):
+            raise CheckpointError(
+                f"'{self._short}' gives a {type(made).__name__}, not a torch.nn.Module; name a class "
+                "or function that makes the network."
+            )
+        return made
 
 
 def parse_architecture(text: str) -> Factory:
@@ -145,6 +203,11 @@ def parse_architecture(text: str) -> Factory:
         If it is none of these, or an argument is not a plain value.
     """
     text = text.strip()
+    if len(text) > _LONGEST:
+        raise CheckpointError(
+            f"'{shortened(text, 60)}' has {len(text):,} letters; the text that names a network has at "
+            f"most {_LONGEST:,}. Write a function in a .py file instead."
+        )
     match = re.fullmatch(r"(?:(?P<place>.+?):)?(?P<call>[A-Za-z_][\w.]*\s*(?:\(.*\))?)", text, re.S)
     if match is None or (match["place"] is None and text.endswith(".py")):
         if text.endswith(".py"):
@@ -153,7 +216,7 @@ def parse_architecture(text: str) -> Factory:
                 + _candidates(Path(text).expanduser())
             )
         raise CheckpointError(
-            f"'{text}' does not name a network; write module:callable(arguments), such as {_EXAMPLE}."
+            f"'{shortened(text)}' does not name a network; write module:callable(arguments), such as {_EXAMPLE}."
         )
     call = match["call"] if match["call"].endswith(")") else f"{match['call']}()"
     try:
@@ -166,16 +229,18 @@ def parse_architecture(text: str) -> Factory:
             raise ValueError
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as exc:
         raise CheckpointError(
-            f"The arguments in '{text}' have to be plain values such as 3, 'batch' or (1, 2); for "
+            f"The arguments in '{shortened(text)}' have to be plain values such as 3, 'batch' or (1, 2); for "
             "anything else write a function in a .py file."
         ) from exc
     if None in keywords:
-        raise CheckpointError(f"'{text}' has a ** argument; write each argument by itself.")
+        raise CheckpointError(
+            f"'{shortened(text)}' has a ** argument; write each argument by itself."
+        )
     name = ast.unparse(tree.func)
     place = (match["place"] or "").strip()
     if not place and name not in ARCHITECTURES:
         raise CheckpointError(
-            f"'{name}' is not a built-in network; those are {', '.join(ARCHITECTURES)}. For others "
+            f"'{shortened(name, 60)}' is not a built-in network; those are {', '.join(ARCHITECTURES)}. For others "
             f"write module:callable(arguments), such as {_EXAMPLE}."
         )
     if not place and arguments:
@@ -189,7 +254,8 @@ def _import(name: str) -> Any:
     except ImportError as exc:
         package = name.split(".", maxsplit=1)[0]
         raise CheckpointError(
-            f"The network is in the Python module '{name}', which cannot be imported here ({exc}). "
+            f"The network is in the Python module '{name}', which cannot be imported here "
+            f"({shortened(exc)}). "
             f"Install it (pip install {package}) into the environment of napari, or give a .py file."
         ) from exc
     except (Exception, SystemExit) as exc:  # its code can raise anything
@@ -201,7 +267,7 @@ def _import(name: str) -> Any:
 def _reason(exc: BaseException) -> str:
     """An exception's first line, and which one it is."""
     lines = str(exc).strip().splitlines()
-    first = lines[0].strip().rstrip(".") if lines else ""
+    first = shortened(lines[0].strip().rstrip(".")) if lines else ""
     return f"{first} ({type(exc).__name__})" if first else type(exc).__name__
 
 

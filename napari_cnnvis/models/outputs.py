@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 
-__all__ = ["LAST_OPERATIONS", "OUTPUT_KINDS", "Outputs", "first_scores"]
+__all__ = ["LAST_OPERATIONS", "Outputs", "first_scores"]
 
-#: one of several classes; labels that are there or not; values
-OUTPUT_KINDS = {
-    "softmax": "one of several classes (softmax)",
-    "sigmoid": "each there or not (sigmoid)",
-    "regression": "values (regression)",
-}
 #: what a network may apply to its logits by itself
 LAST_OPERATIONS = ("", "softmax", "log_softmax", "sigmoid")
 #: names a dictionary of outputs may have its scores under

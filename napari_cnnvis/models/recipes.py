@@ -25,6 +25,9 @@ class Recipe:
     ----------
     arch : str
         As for `load_model`.
+    arch_by_user : bool
+        The user typed it just now; False for what was remembered or stands in a map's
+        record, which then may name listed networks only. Never kept.
     class_names : tuple of str
     output : str
         "softmax", "sigmoid", "regression" or "".
@@ -35,6 +38,7 @@ class Recipe:
     class_names: tuple[str, ...] = ()
     output: str = ""
     input_spec: InputSpec | None = None
+    arch_by_user: bool = False
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
@@ -54,8 +58,10 @@ class Recipe:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values."""
-        return asdict(self)
+        """What is kept, as plain values."""
+        values = asdict(self)
+        del values["arch_by_user"]
+        return values
 
 
 def file_hash(path: Path) -> str:

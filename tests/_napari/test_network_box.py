@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.layer_picker import NO_SCAN_KEY
 from napari_cnnvis._napari.layers import volume_to_layer
 from napari_cnnvis.models.networks import VoxResNetGAP
-from napari_cnnvis.models.recipes import file_hash, remembered
+from napari_cnnvis.models.recipes import Recipe, file_hash, remember, remembered
 
 NET_FILE = """
 from torch import nn
@@ -99,6 +100,61 @@ def test_a_network_that_looks_like_a_known_one_is_suggested(qtbot, panel, box, t
     assert box.settings.arch.text().startswith("monai.networks.nets:resnet10(spatial_dims=3")
     box.settings.apply.click()
     settle(qtbot, panel)
+    assert panel.ready
+
+
+@pytest.fixture
+def importable(tmp_path, monkeypatch):
+    """A module that leaves a canary when it is imported, and weights of its class."""
+    (tmp_path / "canary_cnnvis_nets.py").write_text(
+        f"""import os
+os.makedirs({str(tmp_path / "canary")!r}, exist_ok=True)
+from torch import nn
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(),
+                         nn.Linear(4, 2))
+"""
+    )
+    torch.save(small().state_dict(), tmp_path / "net.pt")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("canary_cnnvis_nets", None)
+
+
+def test_only_what_is_typed_counts_as_the_users_own(qtbot, panel, box, importable):
+    """A class of a module may be typed; the same text from a file is shown, and not run."""
+    arch, canary = "canary_cnnvis_nets:Net()", importable / "canary"
+    header = json.dumps({"architecture": arch})
+    (importable / "net.json").write_text(header)
+    load(qtbot, panel, importable / "net.pt")
+    assert box.model is None
+    assert "named by a file, would run Python code" in panel.status.text()
+    assert box.settings.arch.text() == arch  # for the user to look at
+    box.settings.apply.click()  # without a word of his own
+    settle(qtbot, panel)
+    assert box.model is None
+    assert not canary.exists()
+    box.settings.arch.clear()
+    qtbot.keyClicks(box.settings.arch, arch)
+    box.settings.apply.click()
+    settle(qtbot, panel)
+    assert panel.ready
+    assert canary.exists()
+
+
+def test_what_was_remembered_is_not_typed(qtbot, panel, box, importable):
+    arch, canary = "canary_cnnvis_nets:Net()", importable / "canary"
+    remember(file_hash(importable / "net.pt"), Recipe(arch, arch_by_user=True))
+    for _ in range(2):  # loaded, and applied as it is filled in
+        load(qtbot, panel, importable / "net.pt")
+        assert box.model is None
+        assert box.settings.arch.text() == arch
+        box.settings.apply.click()
+        settle(qtbot, panel)
+        assert box.model is None
+        assert not canary.exists()
+    apply(qtbot, panel, arch, trust=True)
     assert panel.ready
 
 

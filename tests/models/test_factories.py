@@ -176,8 +176,21 @@ def test_a_file_may_import_its_neighbours(nets):
     assert sys.path == before
 
 
-def test_a_module_that_the_user_names_is_imported(package):
-    module = parse_architecture(f"{package}:make_net(3)").build()
+def test_a_class_of_a_module_that_the_user_names_is_made(package):
+    module = parse_architecture(f"{package}:Net(3)").build()
+    assert module[0].out_channels == 3
+
+
+@pytest.mark.parametrize(
+    "call", ["make_net(3)", "number()", "nn.init.zeros_(1)", "torch.load('x')"]
+)
+def test_what_is_no_class_of_networks_needs_trust_and_is_not_called(plain, package, call):
+    text = refusal(plain, f"{package}:{call}")
+    assert "is no class of networks" in text or "has nothing called" in text
+
+
+def test_a_function_runs_with_trust(package):
+    module = parse_architecture(f"{package}:make_net(3)").build(trust=True)
     assert module[0].out_channels == 3
 
 
@@ -188,13 +201,9 @@ def test_a_module_that_a_file_names_needs_trust(plain, package, trust):
         assert isinstance(factory.build(trust=True, by_user=False), nn.Sequential)
         return
     text = refusal(plain, str(factory), by_user=False)
-    assert "named by the checkpoint, would run Python code" in text
+    assert "named by a file, would run Python code" in text
     assert "trust=True" in text
     assert package not in sys.modules
-
-
-def test_pretrained_weights_are_not_fetched(package):
-    assert parse_architecture(f"{package}:make_net(pretrained=True)").build() is not None
 
 
 WRONG = [
@@ -239,7 +248,7 @@ def test_of_packages_of_networks_nothing_but_networks_is_called(plain, text):
     if text.startswith("monai"):
         pytest.importorskip("monai.networks.nets")
     text = refusal(plain, text, by_user=False)
-    assert "is not a network of" in text or "has nothing called" in text
+    assert "named by a file, would run Python code" in text or "has nothing called" in text
 
 
 def state():
@@ -315,4 +324,6 @@ def test_a_built_in_network_by_its_text():
 
 
 def test_wrong_arguments_of_a_built_in_network_are_a_plain_sentence(plain):
-    assert "VoxVGG cannot be built" in refusal(plain, "VoxVGG(depth=3)")
+    text = refusal(plain, "VoxVGG(depth=3)")
+    assert text.startswith("'VoxVGG(depth=3)' cannot be built")
+    assert "Check its arguments" in text

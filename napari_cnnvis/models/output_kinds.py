@@ -1,0 +1,10 @@
+"""What a network's outputs can mean; no torch is needed here."""
+
+__all__ = ["OUTPUT_KINDS"]
+
+#: one of several classes; labels that are there or not; values
+OUTPUT_KINDS = {
+    "softmax": "one of several classes (softmax)",
+    "sigmoid": "each there or not (sigmoid)",
+    "regression": "values (regression)",
+}
