@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy import ndimage
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import VolumeError, shortened
 from napari_cnnvis.volume import Scan, Volume, channels_of, orientation_change
 
 __all__ = ["INTENSITY_RULES", "Conformed", "InputSpec", "conform"]
@@ -97,21 +97,17 @@ class InputSpec:
     def __post_init__(self) -> None:
         for what, kind in (("shape", int), ("spacing", float), ("window", int)):
             value = getattr(self, what)
-            if value is None:
-                continue
-            value = tuple(kind(v) for v in value)
-            if len(value) != 3 or min(value) <= 0:
-                raise VolumeError(
-                    f"The model's input {what} {value} is not three positive numbers."
-                )
-            object.__setattr__(self, what, value)
+            if value is not None:
+                object.__setattr__(self, what, _three(value, kind, what))
         if self.orientation is not None:
-            orientation_change(np.eye(4), self.orientation)
-        if self.intensity not in INTENSITY_RULES:
+            orientation_change(np.eye(4), str(self.orientation))
+        if not isinstance(self.intensity, str) or self.intensity not in INTENSITY_RULES:
             raise VolumeError(
-                f"'{self.intensity}' is not an intensity rule; use one of "
+                f"'{shortened(self.intensity, 60)}' is not an intensity rule; use one of "
                 f"{', '.join(INTENSITY_RULES)}."
             )
+        if not isinstance(self.resize, bool):
+            raise VolumeError(f"resize is {shortened(self.resize, 60)}; say True or False.")
         if not isinstance(self.channels, int) or self.channels < 1:
             raise VolumeError(f"{self.channels!r} input channels are not possible; give 1 or more.")
         if not isinstance(self.overlap, int | float) or not 0 <= self.overlap < 1:
@@ -132,6 +128,27 @@ class InputSpec:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, as a checkpoint's header stores them."""
         return asdict(self)
+
+
+def _three(value: Any, kind: type, what: str) -> tuple[Any, Any, Any]:
+    """Three positive numbers, whole ones for `int`.
+
+    Raises
+    ------
+    VolumeError
+        If it is anything else.
+    """
+    try:
+        given = [float(v) for v in value]
+    except (TypeError, ValueError, OverflowError):
+        given = []
+    whole = kind is float or all(v.is_integer() for v in given)
+    good = len(given) == 3 and whole and all(0 < v < np.inf for v in given)
+    if isinstance(value, str) or not good:
+        raise VolumeError(
+            f"The model's input {what} {shortened(value, 60)} is not three positive numbers."
+        )
+    return tuple(kind(v) for v in given)
 
 
 @dataclass(frozen=True, eq=False)

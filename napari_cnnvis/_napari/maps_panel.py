@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -23,7 +24,7 @@ from napari_cnnvis._napari.map_comparison import GridOfMaps, SharedLimits, diffe
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
 from napari_cnnvis._napari.panels import panel_of
 from napari_cnnvis._napari.text_window import show_text
-from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.errors import CnnVisError, shortened
 
 __all__ = ["MapsPanel"]
 
@@ -219,7 +220,7 @@ class MapsPanel(DockedPanel):
             self.about.setText(_NO_MAPS)
             return
         record = layer.metadata[OVERLAY_KEY]
-        rows = [f"<b>{label}</b>: {text}" for label, text in _facts(record) if text]
+        rows = [f"<b>{label}</b>: {escape(text)}" for label, text in _facts(record) if text]
         self.about.setText("<br>".join(rows))
         runnable = record.get("method") != "Difference"
         self.copy.setEnabled(runnable)
@@ -281,6 +282,7 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("Target", record.get("class_name", "")),
         ("Parameters", parameters),
         ("Network", network),
+        ("Architecture", shortened(model.get("arch") or "")),
         ("Scan", scan.get("name", "")),
         ("Made", " · ".join(filter(None, [record.get("time", ""), versions]))),
     ]

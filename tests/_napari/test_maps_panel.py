@@ -1,5 +1,7 @@
 """The panel Maps: shared limits, grid, difference, records, scripts, runs made again."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -264,3 +266,57 @@ def test_every_method_has_its_reading(method):
 
 def test_every_button_has_a_tooltip(maps):
     assert all(button.toolTip() for button in maps.findChildren(QPushButton))
+
+
+@pytest.fixture
+def changed_map(folder, tmp_path):
+    """A saved map whose record names code as its network, and that leaves a canary if it is run."""
+    model = cv.load_model(folder / "net.pt", "cpu", RESNET, ["NC", "AD"])
+    cv.grad_cam(model, cv.read_volume(folder / "scan.nii.gz"), "AD").save(tmp_path / "map.nii.gz")
+    record = json.loads((tmp_path / "map.json").read_text())
+    canary = tmp_path / "canary"
+    arch = f"os:system('touch {canary}')"
+    record["model"] |= {"weights_sha256": "0" * 16, "arch": arch}
+    (tmp_path / "map.json").write_text(json.dumps(record))
+    yield tmp_path / "map.nii.gz"
+    assert not canary.exists()
+
+
+def test_running_again_runs_no_code_of_a_record(qtbot, viewer, panel, maps, changed_map):
+    data, arguments, _ = read_scans(str(changed_map))[0]
+    overlay = viewer.add_image(data, **arguments)
+    maps.list.setCurrentRow(0)
+    assert "Architecture" in maps.about.text()
+    assert "os:system" in maps.about.text()
+    before = panel.network.loaded
+    maps.again.click()
+    settle(qtbot, panel)
+    assert "named by a file, would run Python code" in panel.status.text()
+    panel.network.settings.apply.click()  # it stands in the field now, but nobody typed it
+    settle(qtbot, panel)
+    assert "named by a file, would run Python code" in panel.status.text()
+    assert panel.network.loaded is before
+    maps.copy.click()
+    assert 'arch="os:system' in QGuiApplication.clipboard().text()
+    assert overlay in viewer.layers
+
+
+def test_testing_a_map_runs_no_code_of_its_record(viewer, changed_map):
+    from napari_cnnvis._napari.trust_subject import subject_of
+    from napari_cnnvis.errors import CheckpointError
+
+    data, arguments, _ = read_scans(str(changed_map))[0]
+    overlay = viewer.add_image(data, **arguments)
+    subject = subject_of(overlay, viewer.layers, None)
+    with pytest.raises(CheckpointError, match="named by a file, would run"):
+        subject.model("cpu")
+
+
+def test_markup_in_a_record_is_shown_as_it_is(viewer, maps, changed_map):
+    data, arguments, _ = read_scans(str(changed_map))[0]
+    record = {**arguments["metadata"][OVERLAY_KEY], "class_name": "<img src='file:///x.png'>"}
+    arguments["metadata"] = {**arguments["metadata"], OVERLAY_KEY: record}
+    viewer.add_image(data, **arguments)
+    maps.list.setCurrentRow(0)
+    assert "&lt;img" in maps.about.text()
+    assert "<img" not in maps.about.text()
