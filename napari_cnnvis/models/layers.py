@@ -17,7 +17,7 @@ from torch import nn
 
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.models.outputs import first_scores
-from napari_cnnvis.models.running import inspecting, plain_errors
+from napari_cnnvis.models.running import inspecting, plain_errors, without_values
 from napari_cnnvis.models.tracker import LayerGrid, OperationTracker, is_map
 
 __all__ = ["CamHead", "LayerGrid", "NetworkLayers", "TargetLayer", "find_layers", "input_channels"]
@@ -135,18 +135,20 @@ def _probe(
 ) -> tuple[list[_Call], OperationTracker, Any]:
     """Run on a tensor without values or, if that is not possible, on a volume of zeros."""
     x = torch.empty((1, *input_shape), device="meta")
-    meta = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
-    }
-    try:
-        return _watch(module, x, lambda: torch.func.functional_call(module, meta, (x,)))
-    except ComputeError as exc:
-        if not any(word in str(exc.__cause__).lower() for word in ("meta", "jit")):
-            raise  # not code that looks at values, or names a device: it would fail again
-        device = next((t.device for t in module.parameters()), torch.device("cpu"))
-        zeros = torch.zeros((1, *input_shape), device=device)
-        return _watch(module, zeros, lambda: module(zeros))
+
+    def run_on_shapes() -> Any:
+        with without_values(module):
+            return module(x)
+
+    if not any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        try:
+            return _watch(module, x, run_on_shapes)
+        except ComputeError as exc:
+            if "meta" not in str(exc.__cause__).lower():
+                raise  # not code that looks at values, or names a device: it would fail again
+    device = next((t.device for t in module.parameters()), torch.device("cpu"))
+    zeros = torch.zeros((1, *input_shape), device=device)
+    return _watch(module, zeros, lambda: module(zeros))
 
 
 def _watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,15 @@ from torch.overrides import TorchFunctionMode
 
 from napari_cnnvis.errors import ComputeError
 
-__all__ = ["OutOfMemory", "full_float32", "inspecting", "pick_device", "plain_errors"]
+__all__ = [
+    "OutOfMemory",
+    "arrange_weights",
+    "full_float32",
+    "inspecting",
+    "pick_device",
+    "plain_errors",
+    "without_values",
+]
 
 
 class OutOfMemory(ComputeError):
@@ -67,6 +76,43 @@ def inspecting(module: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(True)
         for m in inplace:
             m.inplace = True
+
+
+@contextlib.contextmanager
+def without_values(module: nn.Module) -> Iterator[None]:
+    """Inside the block weights and buffers have shapes but no values ("meta" tensors).
+
+    Afterwards every module holds the very tensors that it held before, also where one is
+    registered under two names or shared by several modules.
+    """
+    held: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+    shapes: dict[int, torch.Tensor] = {}
+    try:
+        for part in module.modules():
+            for tensors in (part._parameters, part._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        held.append((tensors, name, tensor))
+        for tensors, name, tensor in held:
+            if id(tensor) not in shapes:
+                shapes[id(tensor)] = torch.empty_like(tensor, device="meta")
+            tensors[name] = shapes[id(tensor)]
+        yield
+    finally:
+        for tensors, name, tensor in held:
+            tensors[name] = tensor
+
+
+def arrange_weights(module: nn.Module) -> nn.Module:
+    """Lay the weights of 3D convolutions out channels last, in which they run fastest on a CPU.
+
+    Values and identity of all tensors stay; those of other dimensions stay as they lie.
+    """
+    with torch.no_grad():
+        for tensor in itertools.chain(module.parameters(), module.buffers()):
+            if tensor.ndim == 5:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+    return module
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from napari_cnnvis.models.running import arrange_weights
 from napari_cnnvis.training.augment import Augmentation
 from napari_cnnvis.training.metrics import classification_metrics
 from napari_cnnvis.training.recipes import Recipe
@@ -96,7 +97,7 @@ class ClassifierTask(lightning.LightningModule):
         report: Callable[[int, float], None] | None = None,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.network = arrange_weights(network)
         self.recipe, self._seed, self._report = recipe, seed, report
         self._sampler = sampler
         self._augment = Augmentation(flip_axis) if recipe.augment else None
