@@ -159,7 +159,7 @@ class MethodForm(QGroupBox):
         self.half = QCheckBox("Half precision")
         self.half.setToolTip(
             "Score regions in float16 (bfloat16 on a CPU). The difference from full precision is "
-            "measured on three regions and shown."
+            "measured on four regions and shown."
         )
         self.head_only = QCheckBox("Hide what lies outside the head")
         self.head_only.setChecked(bool(preference("hide_outside")))

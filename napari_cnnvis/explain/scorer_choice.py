@@ -1,4 +1,4 @@
-"""Which way of scoring a network allows, checked by computing three regions both ways."""
+"""Which way of scoring a network allows, checked by computing some regions both ways."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ _BELIEVED = 1e-4
 _NOT_WORTH = 0.8
 #: share of the free memory that kept outputs may take
 _MEMORY = 0.7
+_NOT_TOGETHER = (
+    "one at a time, since what the network says of one scan depends on what else is in the batch"
+)
 _IN_SINGLE = " They are in single precision."
 
 
@@ -39,13 +42,13 @@ class EngineReport:
 
     Attributes
     ----------
-    engine : {"incremental", "full passes", "windows"}
+    engine : {"incremental", "full passes", "single passes", "windows"}
     text : str
         The same in plain words, for the user.
     multiply_adds, full_multiply_adds : float or None
         Of all regions, with this engine and with full passes; None if not known.
     largest_difference : float or None
-        Of any logit of three regions from those of full passes.
+        Of any logit of the regions that were computed both ways.
     kept_bytes : int
         Memory of the kept outputs.
     """
@@ -95,19 +98,22 @@ def choose_scorer(
     check_choice(engine, ENGINES, "an engine")
     check_choice(precision, PRECISIONS, "a precision")
 
-    def full(reason: str) -> tuple[RegionScorer, EngineReport]:
-        scorer = FullPassScorer(model, clean, batch_size)
+    def full(reason: str, size: int | None = batch_size) -> tuple[RegionScorer, EngineReport]:
+        scorer = FullPassScorer(model, clean, size)
         single = _IN_SINGLE if precision == "half" else ""
         return scorer, EngineReport(
-            "full passes", f"Full passes for each region: {reason}.{single}"
+            "full passes" if size != 1 else "single passes",
+            f"Full passes for each region: {reason}.{single}",
         )
 
     if model.input_spec.window is not None:
         return _by_windows(model, clean, occlusions, precision)
-    if engine == "full":
-        return full("as asked for")
     if not len(occlusions.boxes):
         return full("there is nothing to occlude")
+    if batch_size != 1 and not model.takes_batches(clean):
+        return full(_NOT_TOGETHER, 1)
+    if engine == "full":
+        return full("as asked for")
     try:
         program = classify(trace(model.module, clean))
         needed = kept_bytes(program, clean)
@@ -122,10 +128,7 @@ def choose_scorer(
         work, full_work = cones.multiply_adds(), program.work * len(occlusions.boxes)
         if engine == "auto" and precision == "single" and work.sum() > _NOT_WORTH * full_work:
             return full(f"computing only what changes would not be cheaper{_why(program)}")
-        order = np.argsort(work, kind="stable")
-        probes = Subset(
-            occlusions, order[[len(order) // 10, len(order) // 2, len(order) * 9 // 10]]
-        )
+        probes = Subset(occlusions, _probes(work))
         difference = _largest_difference(scorer, FullPassScorer(model, clean, 1), probes)
     except CannotTrace as exc:
         return full(str(exc))
@@ -141,10 +144,11 @@ def choose_scorer(
                 "network"
             )
     times = full_work / max(work.sum(), 1)
+    n, several = len(probes.boxes), len(probes.boxes) > 1
     text = (
-        f"Only what a region can change was computed: {times:.{times < 10:d}f} times "
-        f"fewer multiply-adds than full passes. Three regions computed both ways differ by "
-        f"{difference:.1e} at most (logits)."
+        f"Only what a region can change was computed: {times:.{times < 10:d}f} times fewer "
+        f"multiply-adds than full passes. {n} region{'s, the largest among them,' * several} computed "
+        f"both ways differ{'s' * (not several)} by {difference:.1e} at most (logits)."
     )
     if precision == "half":
         text += f" Computed in {str(scorer.dtype).removeprefix('torch.')}."
@@ -168,6 +172,12 @@ def _by_windows(
     text += _IN_SINGLE if precision == "half" else ""
     work = model.layers().multiply_adds
     return scorer, EngineReport("windows", text, passes * work, every * work, 0.0)
+
+
+def _probes(work: np.ndarray) -> np.ndarray:
+    """Regions to compute both ways: of little, of middling and of much work, and the largest."""
+    order, n = np.argsort(work, kind="stable"), len(work)
+    return np.unique(order[[n // 10, n // 2, n * 9 // 10, n - 1]])
 
 
 def _largest_difference(a: RegionScorer, b: RegionScorer, occlusions: Occlusions) -> float:

@@ -103,7 +103,7 @@ def sensitivity(
         head at the end, so that the regions' outlines do not show.
     precision : {"single", "half"}
         "half" scores regions in float16 (bfloat16 on a CPU); the difference measured
-        on three regions is noted.
+        on four regions is noted.
 
     Returns
     -------

@@ -16,7 +16,8 @@ from napari_cnnvis.conform import Conformed, InputSpec, conform
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers, input_channels
 from napari_cnnvis.models.outputs import Outputs, first_scores
-from napari_cnnvis.models.running import inspecting, pick_device, plain_errors
+from napari_cnnvis.models.rows import rows_are_independent
+from napari_cnnvis.models.running import arrange_weights, inspecting, pick_device, plain_errors
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.volume import Scan
 
@@ -115,11 +116,12 @@ class Model:
         script = any(isinstance(m, torch.jit.ScriptModule) for m in module.modules())
         self._channels_last = self.device.type == "cpu" and not script
         if self._channels_last:
-            self.module.to(memory_format=torch.channels_last_3d)  # Conv3d runs about twice as fast
+            arrange_weights(self.module)
         self.architecture = architecture or type(module).__name__
         self.arch, self.path = arch or "", path or ""
         self.training = dict(training or {})
         self._layers = lru_cache(maxsize=8)(self._find_layers)
+        self._independent: dict[tuple[int, ...], bool] = {}
         self.input_spec, found = self._fitting(input_spec or InputSpec())
         self._given_notes = tuple(notes)
         self.notes = (*notes, *found)
@@ -315,6 +317,25 @@ class Model:
         whole = self.whole
         with inspecting(self.module), torch.no_grad(), plain_errors(f"scoring {shape} voxels"):
             return first_scores(whole(x))
+
+    def takes_batches(self, x: torch.Tensor) -> bool:
+        """Whether scans may go through the network together.
+
+        False if the outputs for one depend on what else is in the batch, as with batch
+        statistics in evaluation mode; it is tried once for each shape, with `x`
+        (1, c, i, j, k) and another input.
+
+        Raises
+        ------
+        ComputeError
+            If the network cannot run on `x`.
+        """
+        shape = tuple(x.shape)
+        if shape not in self._independent:
+            self._independent[shape] = rows_are_independent(
+                lambda inputs: self.logits(self.arranged(inputs)), x
+            )
+        return self._independent[shape]
 
     def predict(self, volume: Scan) -> np.ndarray:
         """Class probabilities of a scan.

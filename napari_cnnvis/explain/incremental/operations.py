@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,19 @@ class Context:
             raise KeyError(node)
 
         return fx.node.map_arg(value, look_up)
+
+    def is_alone(self, node: fx.Node) -> bool:
+        """Whether nothing else that is still needed lies in the memory of a node's patch.
+
+        A slice, a chunk or a reshaped map may be a view of it that outlives it.
+        """
+        memory = self.values[node].values.untyped_storage().data_ptr()
+        return all(
+            tensor.untyped_storage().data_ptr() != memory
+            for other, value in self.values.items()
+            if other is not node
+            for tensor in _tensors(value)
+        )
 
     def call(self, node: fx.Node, replaced: dict[fx.Node, Any], target: Any = None) -> Any:
         """Run a node's function (or another `target`) with its own arguments, save `replaced`."""
@@ -199,8 +212,11 @@ class Pointwise(Operation):
     def run(self, context: Context) -> Patch:
         patches = [context.values[s] for s in self.sources]
         if len(patches) == 1:
-            target = _IN_PLACE.get(self.node.target) if self.last_use else None
-            replaced = {self.sources[0]: patches[0].values}
+            source = self.sources[0]
+            target = _IN_PLACE.get(self.node.target)
+            if target is not None and not (self.last_use and context.is_alone(source)):
+                target = None
+            replaced = {source: patches[0].values}
             values = context.call(self.node, replaced, target)
             return Patch(values, patches[0].low, patches[0].high)
         first, high = self.box([(p.low, p.high) for p in patches])
@@ -234,10 +250,12 @@ class BatchNorm(Pointwise):
         self._factor, self._shift = factor.to(mean).view(shape), shift.to(mean).view(shape)
 
     def run(self, context: Context) -> Patch:
-        patch = context.values[self.sources[0]]
+        source = self.sources[0]
+        patch = context.values[source]
         x = patch.values
         factor, shift = self._factor.to(x.dtype), self._shift.to(x.dtype)
-        values = torch.addcmul(shift, x, factor, out=x if self.last_use else None)
+        in_place = self.last_use and context.is_alone(source)
+        values = torch.addcmul(shift, x, factor, out=x if in_place else None)
         return Patch(values, patch.low, patch.high)
 
 
@@ -295,6 +313,17 @@ class Whole(Operation):
             low = np.zeros_like(patch.low)
             replaced[source] = _widened(patch, low, grid, context, source)
         return context.call(self.node, replaced)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """What of a result lies in memory."""
+    if isinstance(value, Patch):
+        yield value.values
+    elif isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors(one)
 
 
 def is_size(node: fx.Node) -> bool:

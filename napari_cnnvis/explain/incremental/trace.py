@@ -104,8 +104,9 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
             inputs.append(node)
     if len(inputs) != 1 or _fixed(shape_of(inputs[0])[0]):
         raise CannotTrace("it works for one fixed batch size only")
+    views = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
     for node in program.graph.nodes:
-        if node.target is torch.ops.aten.view.default:  # patches may lie otherwise in memory
+        if node.target in views:  # patches may lie otherwise in memory
             node.target = torch.ops.aten.reshape.default
     checks = torch.ops.aten._assert_tensor_metadata.default
     calls = tuple(
