@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QThreadPool, QTimer
 
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis.errors import ComputeError, VolumeError
@@ -19,15 +20,19 @@ NETWORK = "voxresnetgap_simulated_atrophy.safetensors"
 #: in world coordinates (-superior, -anterior, -right): from the patient's front left and
 #: a little above, with the top of the head up
 _VIEW_DIRECTION, _UP = (0.35, 0.75, -0.6), (-1.0, 0.0, 0.0)
+#: milliseconds for a job to end
+_PATIENCE = 30_000
 
 
-def show_demo(screenshot: str | None = None) -> None:
+def show_demo(screenshot: str | None = None, cancel: threading.Event | None = None) -> None:
     """Open the viewer with a sample scan, load a network, run CAM and show it in 3D.
 
     Parameters
     ----------
     screenshot : str, optional
         Render the 3D view into this PNG file and quit.
+    cancel : threading.Event, optional
+        Closes the viewer.
 
     Raises
     ------
@@ -54,10 +59,23 @@ def show_demo(screenshot: str | None = None) -> None:
         if screenshot is not None:
             viewer.close()
 
+    cancel = threading.Event() if cancel is None else cancel
+
+    def close_if_cancelled() -> None:
+        if cancel.is_set():
+            viewer.close()
+
+    # also lets Python see signals, which it cannot while Qt waits
+    watch = QTimer()
+    watch.timeout.connect(close_if_cancelled)
+    watch.start(200)
     panel.jobs.failed.connect(failed)
     run_when_ready(panel, finish)
     panel.load_model(sample_path(NETWORK))
-    napari.run()
+    if not cancel.is_set():  # else there may be no window any more
+        napari.run()
+    watch.stop()
+    QThreadPool.globalInstance().waitForDone(_PATIENCE)  # a job needs what Python takes down
     if problems and screenshot is not None:
         raise ComputeError(problems[0])
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
+import subprocess
 import sys
+import time
 from typing import Any
 
+from napari_cnnvis.cli.terminal import Stopped, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 
 __all__ = ["add_parser"]
@@ -38,11 +42,36 @@ def _demo(options: argparse.Namespace) -> int:
             )
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m"]
         command += ["napari_cnnvis.cli", "demo", "--screenshot", options.screenshot]
-        os.execvp(command[0], command)
-    from napari_cnnvis._napari.demo import show_demo
+        return _run(command)
+    with stop_in_order() as stop:
+        from napari_cnnvis._napari.demo import show_demo
 
-    show_demo(options.screenshot)
+        show_demo(options.screenshot, stop.cancel)
     return 0
+
+
+def _run(command: list[str]) -> int:
+    """Run this command again in xvfb-run, which would not hand on a signal, nor tidy up after one."""
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            return process.wait()
+        except Stopped as exc:
+            while not (python := _python_below(process.pid)) and process.poll() is None:
+                time.sleep(0.05)
+            for child in python:
+                child.send_signal(exc.number)
+            if process.wait() == exc.status:  # and has said so
+                sys.exit(exc.status)
+            raise
+
+
+def _python_below(pid: int) -> list[Any]:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(pid).children(recursive=True)
+        return [child for child in children if child.cmdline()[:1] == [sys.executable]]
+    return []
 
 
 def _has_display() -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_cnnvis.cli.method_options import open_baseline
 from napari_cnnvis.cli.model_options import add_model_options, load
-from napari_cnnvis.cli.terminal import interrupt_cancels, progress
+from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.benchmark_options import BENCHMARKED, BenchmarkOptions, parse_region
 from napari_cnnvis.explain.options import ALIGNMENTS, BASELINES, JOINS, SCORES
@@ -166,22 +166,20 @@ def _evaluate(options: argparse.Namespace) -> int:
     if target.isdigit() and not any(target in model.class_names for model in models.values()):
         target = int(target)
     folder = Path(options.output)
-    with interrupt_cancels("; what was scored is kept") as cancel:
+    with stop_in_order(f"what was scored is in {folder}; the same command goes on") as stop:
         result = run_benchmark(
-            *(models, scans, target, folder, what, rois, options.tolerance, progress(), cancel)
+            *(models, scans, target, folder, what, rois, options.tolerance, progress(), stop.cancel)
         )
-    for problem in result.problems:
-        print(f"not scored: {problem}")
+        for problem in result.problems:
+            print(f"not scored: {problem}")
+        if result.rows:
+            summary = summarise(result.rows)
+            write_report(summary, folder)
+            write_figures(summary, folder)
     if left_out:
         print(f"note: {left_out} row(s) without a Truth were left out")
-    if not result.complete:
-        print("note: stopped; start it again with the same folder to go on")
-    if result.rows:
-        summary = summarise(result.rows)
-        write_report(summary, folder)
-        write_figures(summary, folder)
     print(f"{len(result.rows)} rows of {len(scans)} scan(s), written to {folder}")
-    return 0 if result.complete and not result.problems else 1
+    return 1 if result.problems else 0
 
 
 def _named(given: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from napari_cnnvis.cli.method_options import (
     read_scan,
 )
 from napari_cnnvis.cli.model_options import add_model_options, load
-from napari_cnnvis.cli.terminal import interrupt_cancels, progress
+from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import DISAGREEMENT, OCCLUDING
 
@@ -58,15 +58,17 @@ def _explain(options: argparse.Namespace) -> int:
             "--disagreement needs sensitivity or box with two or more values of --baseline."
         )
     hierarchy = given_hierarchy(options)
-    with interrupt_cancels("; the map so far is kept") as cancel:
-        attribution = explain(model, scan, request, hierarchy, progress(), cancel)
-    attribution.save(options.output)
-    if options.disagreement:
-        from napari_cnnvis.explain.remap import remap
+    with stop_in_order() as stop:
+        attribution = explain(model, scan, request, hierarchy, progress(), stop.cancel)
+        attribution.save(options.output)
+        so_far = " so far, marked partial," if attribution.partial else ""
+        stop.kept = f"the map{so_far} is in {options.output}"
+        if options.disagreement:
+            from napari_cnnvis.explain.remap import remap
 
-        how = request.quantity, request.score, DISAGREEMENT, request.join
-        apart = remap(attribution, request.target, *how, smooth=request.smooth)
-        apart.save(options.disagreement)
+            how = request.quantity, request.score, DISAGREEMENT, request.join
+            apart = remap(attribution, request.target, *how, smooth=request.smooth)
+            apart.save(options.disagreement)
     classes = ", ".join(f"{name} {value}" for name, value in model.described(predictions))
     print(f"{model.architecture} on {model.device}: {classes}")
     for note in (*scan[0].notes, *model.notes, *attribution.notes):

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from napari_cnnvis.cli.terminal import interrupt_cancels, progress
+from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
 
 __all__ = ["add_parser"]
@@ -47,20 +47,21 @@ def _supervoxels(options: argparse.Namespace) -> int:
     if options.contours:
         check_writable(options.contours)
     volume = read_volume(options.scan)
-    with interrupt_cancels("") as cancel:
+    with stop_in_order() as stop:
         hierarchy = build_hierarchy(
             volume,
             options.boundary,
             counts=options.regions,
-            cancel=cancel,
+            cancel=stop.cancel,
             progress=progress(),
         )
-    if options.output.endswith(".npz"):
-        hierarchy.save(options.output)
-    else:
-        write_levels(hierarchy, options.output, volume.affine)
-    if options.contours:
-        write_volume(replace(volume, data=hierarchy.contour_map()), options.contours)
+        if options.output.endswith(".npz"):
+            hierarchy.save(options.output)
+        else:
+            write_levels(hierarchy, options.output, volume.affine)
+        stop.kept = f"the supervoxels are in {options.output}"
+        if options.contours:
+            write_volume(replace(volume, data=hierarchy.contour_map()), options.contours)
     counts = ", ".join(str(len(set(level.tolist()))) for level in hierarchy.levels)
     print(
         f"{hierarchy.n_leaves} supervoxels, levels of {counts} regions, written to {options.output}"

@@ -1,33 +1,137 @@
-"""What the commands share: progress on the terminal, and Ctrl+C that stops in good order."""
+"""What the commands share: progress on the terminal, and signals that stop in good order."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["interrupt_cancels", "progress", "progress_with_time_left"]
+from napari_cnnvis.errors import CnnVisError
+
+__all__ = [
+    "Stopped",
+    "progress",
+    "progress_with_time_left",
+    "say",
+    "stop_in_order",
+    "stops",
+]
+
+
+class Stopped(BaseException):
+    """SIGINT (Ctrl+C) or SIGTERM; not an Exception, so that nothing on the way takes it for an error.
+
+    Attributes
+    ----------
+    number : int
+        Of the signal.
+    status : int
+        The exit status: 130 or 143.
+    """
+
+    def __init__(self, number: int, kept: str) -> None:
+        name = "Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name
+        super().__init__(f"stopped by {name}; {kept}.")
+        self.number, self.status = number, 128 + number
+
+
+class Stops:
+    """The handler of both signals: it raises `Stopped`, or sets an event where work can be cancelled.
+
+    Attributes
+    ----------
+    cancel : threading.Event
+        Set by the first signal inside `stop_in_order`.
+    kept : str
+        What there is of the command's results now, in plain words.
+    """
+
+    def __init__(self) -> None:
+        self.cancel, self.kept = threading.Event(), "nothing was written"
+        self._cancellable, self._number, self._process = False, 0, os.getpid()
+
+    def __call__(self, number: int, frame: object) -> None:
+        if os.getpid() != self._process:  # a worker that was forked; the command ends it
+            return
+        again, self._number = self._number != 0, number
+        if again or not self._cancellable:
+            raise Stopped(number, self.kept)
+        self.cancel.set()
+        with contextlib.suppress(RuntimeError, OSError):  # in the middle of another print
+            say("stopping ...")
+
+    @contextlib.contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle the signals; raises `Stopped` at the end if code on the way swallowed that."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self) for number in numbers}
+        try:
+            yield
+            self.check("the command had finished")
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def cancelling(self) -> Iterator[None]:
+        """Let the first signal set the event; raises `Stopped` at the end if there was one."""
+        self.check(self.kept)
+        self._cancellable = True
+        try:
+            yield
+        except CnnVisError as exc:
+            self.check(f"{self.kept} ({str(exc).rstrip('.')})")
+            raise
+        finally:
+            self._cancellable = False
+        self.check(self.kept)
+
+    def check(self, kept: str) -> None:
+        """Raise `Stopped` if there was a signal."""
+        if self._number:
+            raise Stopped(self._number, kept)
 
 
 @contextlib.contextmanager
-def interrupt_cancels(consequence: str) -> Iterator[threading.Event]:
-    """Ctrl+C sets the event and says the consequence; pressed again it stops at once."""
-    cancel = threading.Event()
+def stops() -> Iterator[Stops]:
+    """SIGINT and SIGTERM raise `Stopped` in here; nested ones, and other threads, change nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield Stops()
+        return
+    outer = signal.getsignal(signal.SIGINT)
+    if isinstance(outer, Stops):
+        yield outer
+        return
+    handler = Stops()
+    with handler.handling():
+        yield handler
 
-    def interrupt(number: int, frame: object) -> None:
-        if cancel.is_set():
-            raise KeyboardInterrupt
-        cancel.set()
-        print(f"\nstopping{consequence} ...", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield cancel
-    finally:
-        signal.signal(signal.SIGINT, before)
+@contextlib.contextmanager
+def stop_in_order(kept: str = "nothing was written") -> Iterator[Stops]:
+    """SIGINT and SIGTERM set the event `cancel` in here, and raise `Stopped` at its end.
+
+    So what is in here can write what it has. A second signal raises `Stopped` at once.
+
+    Parameters
+    ----------
+    kept : str
+        What there is of the results as long as the block does not set `kept` itself.
+    """
+    with stops() as stop:
+        stop.kept = kept
+        with stop.cancelling():
+            yield stop
+
+
+def say(text: str) -> None:
+    """Write to stderr, in the place of the progress where that is shown."""
+    start = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{start}{text}", file=sys.stderr)
 
 
 def progress() -> Callable[[object], None] | None:

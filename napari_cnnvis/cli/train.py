@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any
 
 from napari_cnnvis.cli.model_options import given_input
-from napari_cnnvis.cli.terminal import interrupt_cancels, progress_with_time_left
+from napari_cnnvis.cli.terminal import progress_with_time_left, stop_in_order
 from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.errors import CnnVisError
 
@@ -142,12 +142,8 @@ def _train(options: argparse.Namespace) -> int:
     print(f"{len(study.scans)} scans of {len(set(study.subjects))} subjects: {counts}")
     if study.left_out:
         print(f"{study.left_out} rows of other labels are left out")
-    consequence = "; the same command goes on from the last whole epoch"
-    with interrupt_cancels(consequence) as cancel:
-        summary = train(plan, progress_with_time_left(), cancel)
-    if cancel.is_set():
-        print(f"stopped{consequence}")
-        return 130
+    with stop_in_order("the same command goes on from the last whole epoch") as stop:
+        summary = train(plan, progress_with_time_left(), stop.cancel)
     if summary is None:
         print(f"done here; other processes still work on folds in {options.output}")
         return 0

@@ -15,7 +15,7 @@ from napari_cnnvis.cli.method_options import (
     read_scan,
 )
 from napari_cnnvis.cli.model_options import add_model_options, load
-from napari_cnnvis.cli.terminal import interrupt_cancels, progress
+from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import BASELINES, ExplainRequest
 
@@ -77,7 +77,7 @@ def _trust(options: argparse.Namespace) -> int:
         what = given_request(options, model, model.predict(scan))
     hierarchy = given_hierarchy(options)
     baseline = None if options.deleted_to is None else open_baseline(options.deleted_to)
-    with interrupt_cancels("; the tests so far are kept") as cancel:
+    with stop_in_order() as stop:
         report = trust_report(
             model,
             scan,
@@ -90,16 +90,16 @@ def _trust(options: argparse.Namespace) -> int:
             baseline=baseline,
             seed=options.seed,
             progress=progress(),
-            cancel=cancel,
+            cancel=stop.cancel,
         )
-    report.save(options.output)
+        report.save(options.output)
+        so_far = " so far" if report.partial else ""
+        stop.kept = f"the tests{so_far} are in {options.output}"
     marks = {True: "+", False: "-", None: "?"}
     for finding in report.findings:
         print(f"{marks[finding.passed]} {finding.title}: {finding.sentence}")
     for note in (*scan[0].notes, *model.notes, *report.notes):
         print(f"note: {note}")
-    if report.partial:
-        print("note: stopped before all tests were done")
     print(f"{report.attribution.name}: {report.verdict}")
     print(f"written to {options.output} in {report.seconds:.0f} s")
     return 0

@@ -126,6 +126,8 @@ def run_benchmark(
                             store.put(key, found)
                         rows.extend(found)
                     except CnnVisError as exc:
+                        if cancel.is_set():  # said by what was cancelled
+                            continue
                         problems.append(f"{what}: {exc}")
                     done += 1
         if progress is not None:

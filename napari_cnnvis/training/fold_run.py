@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from napari_cnnvis.conform import InputSpec
@@ -131,7 +133,8 @@ def run_fold(
         Called with the epoch (from 0), the share of it that is done, and the figures of
         the epoch before.
     cancel : threading.Event, optional
-        Stops after the current step; the last whole epoch is kept, to go on from.
+        Stops after the current step; the last whole epoch is kept, to go on from. So it
+        is where SIGTERM ends the process, with the status 143.
 
     Returns
     -------
@@ -176,6 +179,10 @@ def run_fold(
                 weights_only=True,
             )
         except _Stopped:
+            return None
+        except SIGTERMException as exc:  # a SystemExit of status 0
+            if cancel is None or not cancel.is_set():
+                raise SystemExit(128 + signal.SIGTERM) from exc
             return None
         except RuntimeError as exc:
             raise ComputeError(

@@ -142,6 +142,8 @@ def train(
     if scans is None:
         return None
     for position, fold in enumerate(chosen):
+        if cancel is not None and cancel.is_set():
+            return None
         place = folder / fold.name
         place.mkdir(exist_ok=True)
         try:
