@@ -4,14 +4,19 @@ None of them is a ``RuntimeError``: torch's are turned into these, so that they
 reach the user through worker threads, with a sentence that says what to do.
 """
 
+import logging
+
 __all__ = [
     "CheckpointError",
     "CnnVisError",
     "ComputeError",
     "MethodError",
     "VolumeError",
+    "in_plain_words",
     "shortened",
 ]
+
+_LOG = logging.getLogger("napari_cnnvis")
 
 
 class CnnVisError(Exception):
@@ -44,3 +49,24 @@ def shortened(text: object, longest: int = 200) -> str:
     """
     plain = " ".join(str(text)[: 4 * longest].split())
     return plain if len(plain) <= longest else plain[: longest - 3] + "..."
+
+
+def in_plain_words(error: Exception, about: str) -> str:
+    """What is said of an error in one of many scans, where the others go on.
+
+    Parameters
+    ----------
+    error : Exception
+        A `CnnVisError` has its own words. Any other is unexpected: the log of "napari_cnnvis"
+        gets its traceback.
+    about : str
+        What it happened to, for the log.
+    """
+    if isinstance(error, CnnVisError):
+        return str(error)
+    _LOG.error("%s: an unexpected error", about, exc_info=error)
+    if isinstance(error, MemoryError):
+        return "Memory ran out. Close other programs, and try this scan again."
+    first = shortened(next(iter(str(error).splitlines()), "")).rstrip(".")
+    what = ": ".join(filter(None, (type(error).__name__, first)))
+    return f"Something unexpected went wrong ({what}). The log says where."

@@ -141,6 +141,28 @@ def test_what_could_not_be_scored_is_told(run, no_pictures, monkeypatch, capsys)
     assert "not scored: net, scan1, HiResCAM: Not today." in capsys.readouterr().out
 
 
+def test_an_unexpected_error_is_told_and_logged(run, no_pictures, monkeypatch, capsys, tmp_path):
+    real = benchmark_methods.cam
+
+    def stumbles(model, volume, *args, **kwargs):
+        if volume.name == "scan1":
+            raise KeyError("axes")
+        return real(model, volume, *args, **kwargs)
+
+    monkeypatch.setattr(benchmark_methods, "cam", stumbles)
+    assert run(*QUICK) == 1
+    said = capsys.readouterr()
+    assert "not scored: net, scan1, CAM: Something unexpected went wrong" in said.out
+    assert "Traceback" not in said.out + said.err
+    log = tmp_path / "out" / "errors.log"
+    assert str(log) in said.err
+    assert "KeyError: 'axes'" in log.read_text()
+    assert "Traceback" in log.read_text()
+    rows = {(line["scan"], line["method"]) for line in lines_of(tmp_path / "out" / "scores.csv")}
+    assert {("scan0", "CAM"), ("scan1", "HiResCAM")} <= rows
+    assert ("scan1", "CAM") not in rows
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_cnnvis.cli.method_options import open_baseline
 from napari_cnnvis.cli.model_options import add_model_options, load
-from napari_cnnvis.cli.terminal import progress, stop_in_order
+from napari_cnnvis.cli.terminal import log_file, progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.benchmark_options import BENCHMARKED, BenchmarkOptions, parse_region
 from napari_cnnvis.explain.options import ALIGNMENTS, BASELINES, JOINS, SCORES
@@ -166,7 +166,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if target.isdigit() and not any(target in model.class_names for model in models.values()):
         target = int(target)
     folder = Path(options.output)
-    with stop_in_order(f"what was scored is in {folder}; the same command goes on") as stop:
+    kept = f"what was scored is in {folder}; the same command goes on"
+    with stop_in_order(kept) as stop, log_file(folder / "errors.log"):
         result = run_benchmark(
             *(models, scans, target, folder, what, rois, options.tolerance, progress(), stop.cancel)
         )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from napari_cnnvis.errors import CnnVisError
 
 __all__ = [
     "Stopped",
+    "log_file",
     "progress",
     "progress_with_time_left",
     "say",
@@ -132,6 +135,22 @@ def say(text: str) -> None:
     """Write to stderr, in the place of the progress where that is shown."""
     start = "\r\033[K" if sys.stderr.isatty() else ""
     print(f"{start}{text}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Write the tracebacks of unexpected errors into a file, which is made by the first one."""
+    log = logging.getLogger("napari_cnnvis")
+    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        if handler.stream is not None:
+            say(f"note: the log of what was unexpected is {path}")
+        handler.close()
 
 
 def progress() -> Callable[[object], None] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 from napari_cnnvis.cli.model_options import given_input
-from napari_cnnvis.cli.terminal import progress_with_time_left, stop_in_order
+from napari_cnnvis.cli.terminal import log_file, progress_with_time_left, stop_in_order
 from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.errors import CnnVisError
 
@@ -142,7 +143,8 @@ def _train(options: argparse.Namespace) -> int:
     print(f"{len(study.scans)} scans of {len(set(study.subjects))} subjects: {counts}")
     if study.left_out:
         print(f"{study.left_out} rows of other labels are left out")
-    with stop_in_order("the same command goes on from the last whole epoch") as stop:
+    kept = "the same command goes on from the last whole epoch"
+    with stop_in_order(kept) as stop, log_file(Path(options.output, "errors.log")):
         summary = train(plan, progress_with_time_left(), stop.cancel)
     if summary is None:
         print(f"done here; other processes still work on folds in {options.output}")

@@ -11,7 +11,7 @@ from napari_cnnvis.cohort.entries import ScanEntry, checked
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
 from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import ResultStore
-from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.errors import in_plain_words
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import METHODS, ExplainRequest
 from napari_cnnvis.explain.request import explain
@@ -83,8 +83,8 @@ def look_up(
                 yield replace(outcome, problem=problem)
                 continue
             digest = scan_hash(entry.path)
-        except CnnVisError as exc:
-            yield replace(outcome, problem=str(exc))
+        except Exception as exc:
+            yield replace(outcome, problem=in_plain_words(exc, entry.name))
             continue
         prediction = store.prediction(keys.prediction(digest))
         mapped = request is not None and store.has_attribution(
@@ -189,7 +189,7 @@ class _Run:
             notes = (*volume.notes, *self._model.conform(volume).notes)
             return digest, Prediction(self._model.predict(volume), notes)
 
-        result, problem = _attempt(compute)
+        result, problem = _attempt(compute, outcome.entry.name)
         if result is None:
             return replace(outcome, problem=problem)
         digest, prediction = result
@@ -204,7 +204,7 @@ class _Run:
             volume = read_scan(outcome.entry, self._orientation)
             return digest, explain(self._model, volume, self._request, cancel=self._cancel)
 
-        result, problem = _attempt(compute)
+        result, problem = _attempt(compute, outcome.entry.name)
         if self.cancelled and (result is None or result[1].partial):
             return None
         if result is None:
@@ -215,11 +215,9 @@ class _Run:
         return replace(outcome, mapped=True, attribution=attribution)
 
 
-def _attempt(compute: Callable[[], Value]) -> tuple[Value | None, str]:
+def _attempt(compute: Callable[[], Value], name: str) -> tuple[Value | None, str]:
     """The result, or what went wrong; nothing that one scan does stops the others."""
     try:
         return compute(), ""
-    except CnnVisError as exc:
-        return None, str(exc)
     except Exception as exc:
-        return None, f"Something unexpected went wrong: {type(exc).__name__}: {exc}."
+        return None, in_plain_words(exc, name)

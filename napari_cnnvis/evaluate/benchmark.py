@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
-from napari_cnnvis.errors import CnnVisError, MethodError
+from napari_cnnvis.errors import MethodError, in_plain_words
 from napari_cnnvis.evaluate.benchmark_methods import Case, Method, methods_of
 from napari_cnnvis.evaluate.benchmark_options import BenchmarkOptions
 from napari_cnnvis.evaluate.benchmark_rows import RowStore, ScoreRow, write_csv
@@ -125,10 +125,10 @@ def run_benchmark(
                                 continue
                             store.put(key, found)
                         rows.extend(found)
-                    except CnnVisError as exc:
+                    except Exception as exc:
                         if cancel.is_set():  # said by what was cancelled
                             continue
-                        problems.append(f"{what}: {exc}")
+                        problems.append(f"{what}: {in_plain_words(exc, what)}")
                     done += 1
         if progress is not None:
             progress(Progress(total, total, "Scoring maps"))

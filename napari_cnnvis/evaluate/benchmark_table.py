@@ -12,7 +12,7 @@ from napari_cnnvis.cohort.entries import ScanEntry
 from napari_cnnvis.cohort.finding import TABLE_ENDINGS
 from napari_cnnvis.cohort.run import read_scan
 from napari_cnnvis.cohort.tables import read_rows, scans_in_table
-from napari_cnnvis.errors import CnnVisError, VolumeError
+from napari_cnnvis.errors import VolumeError, in_plain_words
 from napari_cnnvis.volume import Volume, read_volume
 
 __all__ = ["TRUTH", "BenchmarkScan", "ScanWithRegions", "read_benchmark_table"]
@@ -179,8 +179,8 @@ def _problems(scan: BenchmarkScan, rois: Mapping[str, Sequence[int]]) -> Iterato
         return
     try:
         scan.read(rois)
-    except CnnVisError as exc:
-        yield str(exc).rstrip(".")
+    except Exception as exc:
+        yield in_plain_words(exc, scan.entry.name).rstrip(".")
 
 
 def _place(folder: Path, given: str) -> Path | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_cnnvis.cohort.keys import scan_hash
 from napari_cnnvis.conform import InputSpec, conform
-from napari_cnnvis.errors import CnnVisError, VolumeError
+from napari_cnnvis.errors import VolumeError, in_plain_words
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.training.grids import completed, other_grids, read_grid, unlike_most
 from napari_cnnvis.training.study import Study, StudyProblems
@@ -83,11 +83,14 @@ class ConformedScans(Sequence):
                     raise VolumeError(f"the same scan as row {rows_by_hash[content]}: {scan.path}")
                 rows_by_hash[content] = scan.row
                 file = folder / f"{_key(content, spec)}.npy"
-                if not _complete(file):
-                    _write(file, _conformed(scan.path, spec))
+                made = None if _complete(file) else _conformed(scan.path, spec)
+            except Exception as exc:
+                what = in_plain_words(exc, str(scan.path))
+                problems.append((scan.row, what.rstrip(".")))
+            else:
+                if made is not None:
+                    _write(file, made)
                 files[scan.row] = file
-            except CnnVisError as exc:
-                problems.append((scan.row, str(exc).rstrip(".")))
             if progress is not None:
                 progress(Progress(number + 1, len(study.scans), "scans prepared"))
         shapes = {row: np.load(file, mmap_mode="r").shape[1:] for row, file in files.items()}

@@ -19,6 +19,7 @@ from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.panels import panel_of
 from napari_cnnvis._napari.scans_panel import ScansPanel
 from napari_cnnvis._napari.scans_table import MARK, NAME, PREDICTION
+from napari_cnnvis.cohort import run
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.models.model import Model
 
@@ -606,6 +607,32 @@ def test_bad_scans_say_why_and_the_others_are_done(qtbot, open_panel, study, mod
     idle(qtbot, panel)
     assert "s2.nii.gz is damaged or incomplete" in rows[2].problem
     assert rows[2].status == "⚠ failed"
+
+
+@pytest.mark.parametrize("with_maps", [True, False])
+def test_an_unexpected_error_in_one_scan_is_said_and_the_others_are_done(
+    qtbot, open_panel, study, model, monkeypatch, with_maps
+):
+    panel = open_panel(model)
+    open_study(qtbot, panel, study)
+    name = "explain" if with_maps else "read_volume"
+    real = getattr(run, name)
+
+    def stumbles(given, *args, **kwargs):
+        scan = args[0] if with_maps else given
+        if "s2" in str(getattr(scan, "name", scan)):
+            raise KeyError("axes")
+        return real(given, *args, **kwargs)
+
+    monkeypatch.setattr(run, name, stumbles)
+    run_on_all(qtbot, panel, with_maps=with_maps)
+    rows = panel.scans.table.rows
+    others = [row for number, row in enumerate(rows) if number not in (2, 6)]
+    assert all(row.mapped == with_maps and row.prediction is not None for row in others)
+    assert "Something unexpected went wrong" in rows[2].problem
+    assert "Traceback" not in rows[2].problem
+    assert rows[2].status == "⚠ failed"
+    assert "2 failed" in panel.status.text()
 
 
 def test_a_full_disk_is_said(qtbot, open_panel, study, model, store):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import napari_cnnvis as cv
+from napari_cnnvis.cohort import run
 from napari_cnnvis.cohort.entries import MISSING
 from napari_cnnvis.cohort.finding import find_scans
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
@@ -93,20 +94,41 @@ def test_bad_scans_have_a_problem_and_the_others_go_on(model, entries, store, pl
     assert [o.mapped for o in outcomes] == [False, True, True, False]
 
 
-def test_a_scan_that_makes_the_code_stumble_does_not_stop_the_rest(
-    model, entries, store, monkeypatch
+UNEXPECTED = [
+    RuntimeError("one\ntwo"),
+    KeyError("axes"),
+    MemoryError(),
+    OSError(5, "Input/output error"),
+    ZeroDivisionError("x" * 1000),
+]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("stage", ["scan_hash", "read_volume", "explain"])
+def test_an_unexpected_error_in_one_scan_does_not_stop_the_rest(
+    model, entries, store, monkeypatch, plain, caplog, stage, error
 ):
-    real = model.predict
+    real = getattr(run, stage)
 
-    def stumbling(volume):
-        if volume.name == "s1":
-            raise ZeroDivisionError("no")
-        return real(volume)
+    def stumbles(given, *args, **kwargs):
+        scan = args[0] if stage == "explain" else given
+        if "s1" in str(getattr(scan, "name", scan)):
+            raise error
+        return real(given, *args, **kwargs)
 
-    monkeypatch.setattr(model, "predict", stumbling)
+    monkeypatch.setattr(run, stage, stumbles)
     outcomes = last_of_each(run_on_all(model, entries, REQUEST, store))
     assert [o.mapped for o in outcomes] == [True, False, True]
-    assert "unexpected" in outcomes[1].problem
+    assert [bool(o.problem) for o in outcomes] == [False, True, False]
+    assert (outcomes[1].prediction is not None) == (stage == "explain")
+    said = outcomes[1].problem
+    assert ("Memory ran out" if isinstance(error, MemoryError) else "unexpected") in said
+    assert "\n" not in said
+    assert len(said) < 300
+    assert said.endswith(".")
+    (logged,) = (record for record in caplog.records if record.name == "napari_cnnvis")
+    assert "s1" in logged.getMessage()
+    assert logged.exc_info[1] is error
 
 
 @pytest.mark.parametrize("after", range(9))

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from napari_cnnvis.conform import InputSpec, conform
+from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.training import conformed
 from napari_cnnvis.training.conformed import ConformedScans
 from napari_cnnvis.training.study import StudyProblems, read_study
 from napari_cnnvis.volume import read_volume
@@ -58,6 +60,39 @@ def test_every_bad_scan_is_named_at_once(study_table, tmp_path):
     text = str(caught.value)
     for part in ("NaN", "the same value", "8 x 8 x 5 voxels", "damaged", "same scan as row 7"):
         assert part in text
+
+
+def test_an_unexpected_error_in_a_scan_is_named_among_the_others(
+    study_table, tmp_path, monkeypatch
+):
+    study = read_study(study_table, ["NC", "AD"])
+
+    def stumbles(volume, spec):
+        if "scan-3" in volume.name:
+            raise KeyError("axes")
+        if "scan-5" in volume.name:
+            raise MemoryError
+        return conform(volume, spec)
+
+    monkeypatch.setattr(conformed, "conform", stumbles)
+    with pytest.raises(StudyProblems) as caught:
+        ConformedScans.prepare(study, SPEC, tmp_path / "cache")
+    assert [row for row, _ in caught.value.problems] == [5, 7]
+    assert "unexpected went wrong (KeyError: 'axes')" in caught.value.problems[0][1]
+    assert "Memory ran out" in caught.value.problems[1][1]
+    assert len(list((tmp_path / "cache").iterdir())) == 22
+
+
+def test_a_full_disk_is_no_fault_of_the_scans(study_table, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    study = read_study(study_table, ["NC", "AD"])
+    monkeypatch.setattr(conformed.np, "save", full)
+    with pytest.raises(VolumeError, match="No space left on device") as caught:
+        ConformedScans.prepare(study, SPEC, tmp_path / "cache")
+    assert not isinstance(caught.value, StudyProblems)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_other_grids_are_fine_where_the_input_has_a_spacing(study_table, tmp_path):

@@ -18,6 +18,7 @@ from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.training.networks import NetworkPlan
 from napari_cnnvis.training.recipes import make_recipe
 from napari_cnnvis.training.study import read_study
+from napari_cnnvis.training.task import ClassifierTask
 from napari_cnnvis.training.train import TrainingPlan, train
 
 from .conftest import read_rows, write_study
@@ -131,6 +132,55 @@ def test_a_cancelled_run_goes_on_to_the_same_result(study_table, net, tmp_path, 
         a, b = result(whole, fold), result(parts, fold)
         assert a["probabilities"] == b["probabilities"]
         assert a["history"] == b["history"]
+
+
+@pytest.mark.parametrize("recipe", ["modern", "paper"])
+def test_a_stopped_run_goes_on_from_the_last_whole_epoch(
+    study_table, net, tmp_path, one_thread, monkeypatch, recipe
+):
+    steps, cancel = [], threading.Event()
+    real = ClassifierTask.training_step
+
+    def step(task, batch, index):
+        optimiser = task.trainer.optimizers[0]
+        known = optimiser.state.get(optimiser.param_groups[0]["params"][0], {})
+        memory = [float(value.sum()) for value in known.values() if value is not None]
+        rate = optimiser.param_groups[0]["lr"]
+        shown = float(batch[0].sum())
+        steps.append((task.current_epoch, index, task.trainer.global_step, rate, shown, *memory))
+        if cancel_at == (task.current_epoch, index):
+            cancel.set()
+        return real(task, batch, index)
+
+    monkeypatch.setattr(ClassifierTask, "training_step", step)
+
+    def run(folder):
+        steps.clear()
+        cancel.clear()
+        how = {"epochs": 3, "only": ["repeat-1-fold-1"]}
+        train(make_plan(study_table, net, tmp_path / folder, recipe, **how), cancel=cancel)
+        return list(steps)
+
+    cancel_at = None
+    whole = run("whole")
+    cancel_at = 2, 0
+    before = run("parts")
+    assert cancel.is_set()
+    assert [epoch for epoch, *_ in before] == [0] * (len(whole) // 3) + [1] * (len(whole) // 3) + [
+        2
+    ]
+    cancel_at = None
+    after = run("parts")
+    # nothing of the whole epochs is run again, the scans come in the order that was due, and the
+    # optimiser knows what it knew
+    third = 2 * len(whole) // 3
+    assert after == whole[third:]
+    assert after[0][:3] == (2, 0, third)
+    assert len(after[0]) > 5
+    a, b = result(tmp_path / "whole"), result(tmp_path / "parts")
+    assert [epoch["epoch"] for epoch in b["history"]] == [1, 2, 3]
+    assert a["history"] == b["history"]
+    assert a["probabilities"] == b["probabilities"]
 
 
 def run_in_process(arguments, folder):
