@@ -1,8 +1,11 @@
 """The panel "Figure": camera presets, cut-away, pictures, turntable."""
 
+import base64
+import io
 import json
 import sys
 from types import ModuleType
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from napari_cnnvis._napari.overlay import overlay_arguments
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.figure.geometry import VIEWS
 from napari_cnnvis.figure.record import read_figure
+from napari_cnnvis.figure.spec import SIDES
 from napari_cnnvis.volume import Volume, write_volume
 
 SHAPE = (16, 20, 12)
@@ -209,6 +213,37 @@ def test_a_plate_shows_the_layers_limits_and_the_forms_values(qtbot, loaded, tmp
     assert (spec.title, spec.side, spec.background) == ("A title", "neurological", "white")
     assert not spec.scale_bar
     assert ">A title<" in (tmp_path / "plate.svg").read_text()
+
+
+@pytest.mark.parametrize("orientation", ["LAS", "PSR"])
+@pytest.mark.parametrize("side", SIDES)
+def test_letters_of_a_plate_of_layers_stand_where_the_mark_is(
+    qtbot, panel, tmp_path, orientation, side
+):
+    add(panel.viewer, make_scan(orientation))
+    panel.form.side.setCurrentText(side)
+    panel.form.colour_bar.setChecked(False)
+    panel.save_slices(tmp_path / "plate.svg")
+    idle(qtbot, panel)
+    svg = ElementTree.parse(tmp_path / "plate.svg")
+    space = "{http://www.w3.org/2000/svg}"
+    letters = sorted(
+        (float(text.get("x")), text.text)
+        for text in svg.iter(f"{space}text")
+        if len(text.text) == 1
+    )
+    ends = [letters[n : n + 2] for n in (0, 2, 4)]
+    pictures = []
+    for image in svg.iter(f"{space}image"):
+        code = image.get("{http://www.w3.org/1999/xlink}href").partition("base64,")[2]
+        with Picture.open(io.BytesIO(base64.b64decode(code))) as picture:
+            pictures.append(np.array(picture.convert("RGB")))
+    for number, ((_, left), (_, right)) in enumerate(ends):
+        x, _ = coloured(pictures[number])
+        at_mark = right if x > 0.5 else left
+        assert abs(x - 0.5) > 0.1
+        assert at_mark == ("A" if number == 0 else "L")
+        assert number == 0 or (x > 0.5) == (side == "radiological")
 
 
 def test_slices_at_the_viewers_position(qtbot, loaded, tmp_path):
