@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -303,6 +302,7 @@ def test_stopped_while_modules_are_loaded(command, number, status, name):
 
 def test_stopped_while_it_scores(command, tmp_path):
     """On a terminal, where progress is shown."""
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     long = ["--stride", "1", "--baseline", "blur", "border", "noise", "0"]
     with run([*command("explain"), *long], stderr=theirs) as process:
@@ -317,6 +317,35 @@ def test_stopped_while_it_scores(command, tmp_path):
     text = text.replace("\r\n", "\n").replace("\r\033[K", "\n")
     assert "the map so far, marked partial" in said(text, "Ctrl+C")
     assert json.loads((tmp_path / "out/map.json").read_text())["partial"] is True
+
+
+@both
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display")
+def test_a_demo_below_a_virtual_display(number, status, name, monkeypatch, tmp_path):
+    """xvfb-run itself does not hand on signals; here it is a script that starts a sleeper."""
+    script = tmp_path / "xvfb-run"
+    sleeper = tmp_path / "sleeper.py"
+    sleeper.write_text(f"open({str(tmp_path / 'began')!r}, 'w'); import time; time.sleep(300)")
+    script.write_text(
+        f"#!/bin/sh\n{sys.executable} {sleeper}\nS=$?\ntouch {tmp_path}/tidied\nexit $S\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    real = subprocess.Popen.wait
+
+    def wait(self, *args, **kwargs):
+        monkeypatch.setattr(subprocess.Popen, "wait", real)
+        while not (tmp_path / "began").exists():
+            pass
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--screenshot", str(tmp_path / "out.png")])
+    assert end.value.code == status
+    assert (tmp_path / "tidied").exists()
 
 
 def test_training_ended_by_the_scheduler(command, tmp_path):

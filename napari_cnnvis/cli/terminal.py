@@ -77,7 +77,8 @@ class Stops:
             self.check("the command had finished")
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # one that is not Python's cannot be set again
+                    signal.signal(number, handler)
 
     @contextlib.contextmanager
     def cancelling(self) -> Iterator[None]:

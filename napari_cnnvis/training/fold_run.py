@@ -185,6 +185,8 @@ def run_fold(
                 raise SystemExit(128 + signal.SIGTERM) from exc
             return None
         except RuntimeError as exc:
+            if cancel is not None and cancel.is_set():  # the signal ended workers, too
+                return None
             raise ComputeError(
                 f"Training stopped in epoch {task.current_epoch + 1}: {str(exc).splitlines()[0]} If "
                 "memory ran out, take a smaller --batch; the same command goes on from the last "

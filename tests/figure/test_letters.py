@@ -118,9 +118,8 @@ def test_slices(look, orientation, side):
         check(picture, side)
 
 
-@pytest.mark.parametrize("orientation", ["LAS", "PSR"])
 @pytest.mark.parametrize("axis", ["sagittal", "coronal", "axial"])
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("orientation", "side"), [("LAS", SIDES[0]), ("PSR", SIDES[1])])
 def test_lightbox(look, marked, orientation, axis, side):
     pictures = look(orientation, side=side, layout="lightbox", axis=axis, count=9)
     assert len(pictures) == 9

@@ -183,6 +183,31 @@ def test_a_stopped_run_goes_on_from_the_last_whole_epoch(
     assert a["probabilities"] == b["probabilities"]
 
 
+def test_sigterm_in_python_ends_the_process_with_143(study_table, net, tmp_path, monkeypatch):
+    """Where nobody else handles it; Lightning alone would end the process with 0."""
+    real = ClassifierTask.on_train_epoch_end
+
+    def terminated(task):
+        signal.raise_signal(signal.SIGTERM)
+        real(task)
+
+    monkeypatch.setattr(ClassifierTask, "on_train_epoch_end", terminated)
+    with pytest.raises(SystemExit) as end:
+        train(make_plan(study_table, net, tmp_path / "runs", epochs=2))
+    assert end.value.code == 143
+
+
+def test_a_stop_that_also_ends_workers_is_a_stop(study_table, net, tmp_path, monkeypatch):
+    cancel = threading.Event()
+
+    def worker_is_killed(*args):
+        cancel.set()
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+    monkeypatch.setattr(ClassifierTask, "training_step", worker_is_killed)
+    assert train(make_plan(study_table, net, tmp_path / "runs"), cancel=cancel) is None
+
+
 def run_in_process(arguments, folder):
     code = f"import sys; from napari_cnnvis.cli import main; sys.exit(main({arguments!r}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
