@@ -32,7 +32,7 @@ def run_request(
 
 def head_of(volume: Volume) -> np.ndarray | None:
     """The head's voxels, or None for a volume that has no head."""
-    from napari_cnnvis.ucm.head import find_head
+    from napari_cnnvis.scan.head import find_head
 
     try:
         return find_head(volume.data)

@@ -246,7 +246,7 @@ def _written(path: Path) -> tuple[Path, int, int]:
 
 
 def _head(data: np.ndarray) -> np.ndarray:
-    from napari_cnnvis.ucm.head import find_head
+    from napari_cnnvis.scan.head import find_head
 
     try:
         return find_head(data)

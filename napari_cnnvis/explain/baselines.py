@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_cnnvis.explain.options import check_baselines
+from napari_cnnvis.scan.head import find_head
 
 __all__ = [
     "BLUR_SIGMA",
@@ -113,7 +114,7 @@ def make_baseline(
     (baseline,) = check_baselines(baseline)
     if isinstance(baseline, float):
         return ImageBaseline(data, np.full(data.shape, baseline, np.float32))
-    head = _head(data)
+    head = np.ones(data.shape, bool) if np.ptp(data) == 0 else find_head(data)
     if baseline == "border":
         return BorderBaseline(data, head)
     if baseline == "noise":
@@ -156,9 +157,3 @@ def make_baselines(
     """
     made = [make_baseline(data, baseline, spacing) for data in channels]
     return made[0] if len(made) == 1 else ChannelBaselines(channels, made)
-
-
-def _head(data: np.ndarray) -> np.ndarray:
-    """All that is brighter than the background, holes filled; everything if that is most."""
-    head = data > data.min()
-    return ndimage.binary_fill_holes(head) if 0 < head.mean() < 0.7 else np.ones(data.shape, bool)

@@ -28,7 +28,7 @@ from napari_cnnvis.explain.region_scores import OcclusionScores
 from napari_cnnvis.explain.smoothing import smoothed
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.ucm.head import find_head
+from napari_cnnvis.scan.head import find_head
 from napari_cnnvis.volume import Scan, Volume, channels_of
 
 __all__ = ["BoxScores", "box_sensitivity"]

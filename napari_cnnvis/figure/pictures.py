@@ -13,7 +13,7 @@ from napari_cnnvis.figure.labels import millimetre_text
 from napari_cnnvis.figure.projections import project_map, project_scan
 from napari_cnnvis.figure.raster import Picture
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.ucm.head import find_head
+from napari_cnnvis.scan.head import find_head
 from napari_cnnvis.volume import Volume
 
 __all__ = ["Subject", "rows_of"]

@@ -10,10 +10,10 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.head import find_head
 from napari_cnnvis.ucm.boundaries import between_voxels, gradient
 from napari_cnnvis.ucm.cancelling import stop_if_cancelled
 from napari_cnnvis.ucm.criterion import MergeCriterion
-from napari_cnnvis.ucm.head import find_head
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.merging import join_tiny, merge_tree
 from napari_cnnvis.ucm.options import BOUNDARIES, FINEST

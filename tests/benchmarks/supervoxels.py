@@ -31,9 +31,9 @@ from napari_cnnvis.evaluate.segmentation import (
     explained_variation,
     undersegmentation_error,
 )
+from napari_cnnvis.scan.head import find_head
 from napari_cnnvis.ucm.boundaries import gradient
 from napari_cnnvis.ucm.criterion import MergeCriterion
-from napari_cnnvis.ucm.head import find_head
 from napari_cnnvis.ucm.region_graph import RegionGraph
 from napari_cnnvis.ucm.supervoxels import basins
 

@@ -13,7 +13,7 @@ from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.baselines import make_baseline
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.ucm.head import find_head
+from napari_cnnvis.scan.head import find_head
 from napari_cnnvis.volume import Volume
 
 SMALL = (6, 5, 7)

@@ -1,0 +1,1 @@
+"""What is known of a scan before any network is asked."""
