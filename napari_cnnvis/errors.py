@@ -7,6 +7,7 @@ reach the user through worker threads, with a sentence that says what to do.
 import logging
 
 __all__ = [
+    "Cancelled",
     "CheckpointError",
     "CnnVisError",
     "ComputeError",
@@ -21,6 +22,10 @@ _LOG = logging.getLogger("napari_cnnvis")
 
 class CnnVisError(Exception):
     """Anything that a user can cause or mend; the text says what is wrong and what to do."""
+
+
+class Cancelled(CnnVisError):
+    """What was running was cancelled before it had a result; nothing is wrong."""
 
 
 class VolumeError(CnnVisError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-__all__ = ["Progress"]
+from napari_cnnvis.errors import Cancelled
+
+__all__ = ["Progress", "stop_if_cancelled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,3 +36,16 @@ class Progress:
     def partial(self) -> Any:
         """The map so far (`Attribution`), where there is one; made when it is first asked for."""
         return None if self.make_partial is None else self.make_partial()
+
+
+def stop_if_cancelled(cancel: threading.Event | None, what: str) -> None:
+    """Raise `Cancelled` where `cancel` is set; for what has no result until its end.
+
+    Parameters
+    ----------
+    cancel : threading.Event, optional
+    what : str
+        What was cancelled, as the sentence begins: "Building the supervoxels".
+    """
+    if cancel is not None and cancel.is_set():
+        raise Cancelled(f"{what} was cancelled.")

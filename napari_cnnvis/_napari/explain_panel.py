@@ -111,6 +111,7 @@ class ExplainPanel(DockedPanel):
         self.jobs.started.connect(self._on_started)
         self.jobs.progressed.connect(self._on_progressed)
         self.jobs.failed.connect(self._say_error)
+        self.jobs.stopped.connect(self.status.setText)
         self.jobs.finished.connect(self._on_finished)
         self.destroyed.connect(lambda: (self.jobs.close(), self.network.preview.jobs.close()))
 

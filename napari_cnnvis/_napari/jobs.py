@@ -12,7 +12,7 @@ from napari.utils import progress as activity
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
-from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.errors import Cancelled, CnnVisError
 from napari_cnnvis.progress import Progress
 
 __all__ = ["JobRunner", "time_left"]
@@ -41,6 +41,8 @@ class JobRunner(QObject):
     started = Signal(str)
     progressed = Signal(object)
     failed = Signal(str)
+    #: it was cancelled before it had a result, with a sentence
+    stopped = Signal(str)
     finished = Signal()
     _reported = Signal(object)
 
@@ -128,7 +130,9 @@ class JobRunner(QObject):
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
-        if isinstance(error, CnnVisError):
+        if isinstance(error, Cancelled):
+            self.stopped.emit(str(error))
+        elif isinstance(error, CnnVisError):
             self.failed.emit(str(error))
         else:
             self.failed.emit(

@@ -167,6 +167,7 @@ class SupervoxelPanel(DockedPanel):
         self.jobs.started.connect(self._on_started)
         self.jobs.progressed.connect(self._on_progressed)
         self.jobs.failed.connect(lambda text: self.status.setText(f"⚠ {text}"))
+        self.jobs.stopped.connect(self.status.setText)
         self.jobs.finished.connect(self._refresh)
 
     def docked(self) -> None:

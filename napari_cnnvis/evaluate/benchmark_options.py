@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.options import (
     ALIGNMENTS,
+    BOX_SIZE,
+    BOX_STRIDE,
     GRADIENT,
     JOINS,
     METHODS,
@@ -76,8 +78,8 @@ class BenchmarkOptions:
     """
 
     methods: Sequence[str] = tuple(BENCHMARKED)
-    size: int = 7
-    stride: int = 4
+    size: int = BOX_SIZE
+    stride: int = BOX_STRIDE
     levels: Sequence[int] = (800, 400, 200, 100)
     margins: Sequence[float] = (6.0,)
     baselines: Sequence[Baseline] = ("blur",)

@@ -13,6 +13,8 @@ from napari_cnnvis.volume import Volume
 __all__ = [
     "ALIGNMENTS",
     "BASELINES",
+    "BOX_SIZE",
+    "BOX_STRIDE",
     "DISAGREEMENT",
     "ENGINES",
     "GRADIENT",
@@ -71,6 +73,8 @@ JOINS = {
 ENGINES = ("auto", "incremental", "full")
 #: "half" is float16 on a GPU and bfloat16 on a CPU
 PRECISIONS = ("single", "half")
+#: voxels of a box's side and between boxes, in all places
+BOX_SIZE, BOX_STRIDE = 7, 2
 #: what an occluded voxel can become
 Baseline = float | str | Volume
 
@@ -228,8 +232,8 @@ class ExplainRequest:
     join: str = "mean"
     margin: float = 0.0
     smooth: float = 0.0
-    size: int = 7
-    stride: int = 2
+    size: int = BOX_SIZE
+    stride: int = BOX_STRIDE
     time_budget: float | None = None
     precision: str = "single"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CnnVisError, MethodError, shortened
-from napari_cnnvis.explain.options import ALIGNMENTS, JOINS, METHODS, QUANTITIES, SCORES
+from napari_cnnvis.explain.options import ALIGNMENTS, JOINS, METHODS, PRECISIONS, QUANTITIES, SCORES
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.ucm.options import BOUNDARIES
 
@@ -244,6 +244,7 @@ _FIELDS: dict[str, Check] = {
     "level_counts": partial(_or_none, partial(_listed, _whole)),
     "level_weights": partial(_or_none, partial(_listed, _number)),
     "hierarchy": partial(_part, _HIERARCHY, "hierarchy"),
+    "precision": partial(_one_of, PRECISIONS),
     "size": partial(_whole, least=1),
     "stride": partial(_whole, least=1),
     "inside": partial(_one_of, ("head", "everywhere", "mask")),

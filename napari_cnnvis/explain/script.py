@@ -24,8 +24,8 @@ _CALLS = {
 #: what each call takes from the record, besides model, scan and target
 _TAKES = {
     "cam": ("alignment",),
-    "sensitivity": ("baseline", "quantity", "score", "join", "margin", "smooth"),
-    "box": ("size", "stride", "baseline", "quantity", "score", "inside", "smooth"),
+    "sensitivity": ("baseline", "quantity", "score", "join", "margin", "smooth", "precision"),
+    "box": ("size", "stride", "baseline", "quantity", "score", "inside", "smooth", "precision"),
 }
 _GRADIENT_TAKES = ("layer", "relu", "score", "alignment")
 
@@ -70,6 +70,7 @@ def request_of(provenance: dict[str, Any]) -> ExplainRequest:
     provenance = _complete(provenance, "class_name")
     method = method_of(provenance)
     names = ("layer", "relu", "alignment", "quantity", "join", "margin", "smooth", "size", "stride")
+    names += ("precision",)
     given = {name: provenance[name] for name in names if name in provenance}
     if provenance.get("score") in SCORES:
         given["score"] = provenance["score"]

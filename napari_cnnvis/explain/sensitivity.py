@@ -163,6 +163,7 @@ def sensitivity(
         score=model.outputs.score_name(score),
         join=join,
         margin=float(margin),
+        precision=precision,
         smooth=float(smooth),
         levels=[len(np.unique(level)) for level in node_of_leaf],
         level_counts=None if levels is None else [int(n) for n in levels],

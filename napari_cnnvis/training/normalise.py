@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils.hooks import RemovableHandle
 
 __all__ = ["Normalised"]
 
@@ -37,6 +38,7 @@ class Normalised(nn.Module):
         self.norms = nn.ModuleDict()
         self._convolutions: dict[str, nn.Conv3d] = {}
         self._last: nn.Linear | None = None
+        self._hooks: list[RemovableHandle] = []
         modules = dict(network.named_modules())
         if not any(isinstance(module, _NORMS) and _is_3d(module) for module in modules.values()):
             for name, layer in modules.items():
@@ -44,13 +46,15 @@ class Normalised(nn.Module):
                     key = name.replace(".", "/")
                     self.norms[key] = nn.BatchNorm3d(layer.out_channels)
                     self._convolutions[key] = layer
-                    layer.register_forward_hook(self._normaliser(key))
+                    self._hooks.append(layer.register_forward_hook(self._normaliser(key)))
         linear = [m for m in modules.values() if isinstance(m, nn.Linear)]
         pooled = any(isinstance(m, nn.AdaptiveAvgPool3d) for m in modules.values())
         if pooled and len(linear) == 1:
             self._last = linear[0]
             self.standardise = Standardise(self._last.in_features)
-            self._last.register_forward_pre_hook(lambda _, inputs: self.standardise(inputs[0]))
+            self._hooks.append(
+                self._last.register_forward_pre_hook(lambda _, inputs: self.standardise(inputs[0]))
+            )
 
     def _normaliser(self, key: str):
         return lambda _, inputs, output: self.norms[key](output)
@@ -81,14 +85,14 @@ class Normalised(nn.Module):
                 layer.bias = nn.Parameter(bias)
             else:
                 layer.bias.copy_(bias)
-            layer._forward_hooks.clear()
         if self._last is not None:
             deviation = self.standardise.deviation
             if self._last.bias is None:
                 self._last.bias = nn.Parameter(torch.zeros(self._last.out_features))
             self._last.bias.sub_(self._last.weight @ (self.standardise.mean / deviation))
             self._last.weight.div_(deviation)
-            self._last._forward_pre_hooks.clear()
+        for hook in self._hooks:  # and no other: a network may have hooks of its own
+            hook.remove()
         return self.network
 
 

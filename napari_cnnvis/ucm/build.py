@@ -9,10 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.progress import Progress
+from napari_cnnvis.progress import Progress, stop_if_cancelled
 from napari_cnnvis.scan.head import find_head
 from napari_cnnvis.ucm.boundaries import between_voxels, gradient
-from napari_cnnvis.ucm.cancelling import stop_if_cancelled
 from napari_cnnvis.ucm.criterion import MergeCriterion
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.merging import join_tiny, merge_tree
@@ -70,7 +69,9 @@ def build_hierarchy(
     MethodError
         If there is no such boundary strength.
     VolumeError
-        If the volume is constant, or building was cancelled.
+        If the volume is constant.
+    Cancelled
+        If building was cancelled.
     """
     if boundary not in BOUNDARIES:
         raise MethodError(
@@ -78,7 +79,7 @@ def build_hierarchy(
         )
 
     def begin(number: int) -> None:
-        stop_if_cancelled(cancel)
+        stop_if_cancelled(cancel, "Building the supervoxels")
         if progress is not None:
             progress(Progress(number, len(_STEPS), _STEPS[number]))
 

@@ -54,7 +54,7 @@ def globalised_boundary(
 
     Raises
     ------
-    VolumeError
+    Cancelled
         If cancelled.
 
     References

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
-from napari_cnnvis.ucm.cancelling import stop_if_cancelled
+from napari_cnnvis.progress import stop_if_cancelled
 
 __all__ = ["DIRECTIONS", "HalfBalls", "ball_offsets", "plane_sides"]
 
@@ -145,7 +145,7 @@ class HalfBalls:
         packed = torch.view_as_complex(packed)
         spectra = packed.new_empty((len(packed), *self._grid))
         for row, part in zip(spectra, packed, strict=True):
-            stop_if_cancelled(self.cancel)
+            stop_if_cancelled(self.cancel, "Building the supervoxels")
             volume = part.new_zeros(self._size)
             volume[self._inside] = part
             torch.fft.fftn(volume.view(self._grid), out=row)
@@ -201,7 +201,7 @@ class HalfBalls:
         kernel[tuple((offsets[within] % self._grid).T)] = torch.from_numpy(weights[within]).float()
         spectrum = torch.fft.fftn(kernel.to(self.device)).conj()
         for part in spectra.split(self._batch):
-            stop_if_cancelled(self.cancel)
+            stop_if_cancelled(self.cancel, "Building the supervoxels")
             volumes = torch.fft.ifftn(part * spectrum, dim=(1, 2, 3))
             for volume in volumes.view(len(part), -1):
                 packed = volume[self._inside]

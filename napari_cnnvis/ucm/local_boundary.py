@@ -65,7 +65,7 @@ def local_boundary(
 
     Raises
     ------
-    VolumeError
+    Cancelled
         If cancelled.
 
     References

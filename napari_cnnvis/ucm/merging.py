@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from napari_cnnvis.ucm.cancelling import stop_if_cancelled
+from napari_cnnvis.progress import stop_if_cancelled
 from napari_cnnvis.ucm.region_graph import RegionGraph
 
 __all__ = ["MergeCost", "join_tiny", "merge_tree"]
@@ -74,14 +74,14 @@ def merge_tree(
 
     Raises
     ------
-    VolumeError
+    Cancelled
         If it was cancelled.
     """
     n = graph.n_regions
     parents, altitudes = np.arange(2 * n - 1), np.zeros(2 * n - 1)
     node, following = np.arange(n), n
     while graph.pairs.size:
-        stop_if_cancelled(cancel)
+        stop_if_cancelled(cancel, "Building the supervoxels")
         weight = cost(graph)
         pair = _reciprocal(graph, weight, node)
         a, b = graph.pairs[:, pair]

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, splu
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
-from napari_cnnvis.ucm.cancelling import stop_if_cancelled
+from napari_cnnvis.progress import stop_if_cancelled
 from napari_cnnvis.ucm.half_balls import DIRECTIONS, HalfBalls
 
 __all__ = [
@@ -81,7 +81,7 @@ def spectral_boundary(
 
     Raises
     ------
-    VolumeError
+    Cancelled
         If cancelled.
 
     References
@@ -94,12 +94,12 @@ def spectral_boundary(
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for pair in affinities(oriented, spacing, head):
-            stop_if_cancelled(cancel)
+            stop_if_cancelled(cancel, "Building the supervoxels")
             yield pair
 
     weights = interpolation(_basins(oriented.max(0), head), spacing, head)
     laplacian, degrees = reduced_graph(pairs(), weights)
-    stop_if_cancelled(cancel)
+    stop_if_cancelled(cancel, "Building the supervoxels")
     values, vectors = eigenvectors(laplacian, degrees, count)
     scaled = vectors / np.sqrt(np.maximum(values, SMALLEST))
     fields = (weights @ scaled.astype(np.float32)).T
@@ -319,7 +319,7 @@ def oriented_slopes(
 
     Raises
     ------
-    VolumeError
+    Cancelled
         If cancelled.
     """
     if len(fields) == 0 or not head.any():

@@ -171,19 +171,19 @@ def test_another_panel_takes_up_the_layer_of_the_first(qtbot, built):
 
 
 def test_cancelled_build_shows_nothing_and_says_so(qtbot, panel, scan, monkeypatch):
-    from napari_cnnvis.errors import VolumeError
+    from napari_cnnvis.errors import Cancelled
     from napari_cnnvis.ucm import build
 
     def wait(volume, boundary, cancel, progress):
         assert cancel.wait(30)
-        raise VolumeError("Building the supervoxels was cancelled.")
+        raise Cancelled("Building the supervoxels was cancelled.")
 
     monkeypatch.setattr(build, "build_hierarchy", wait)
     panel.build()
     assert not panel.cancel_button.isHidden()
     panel.cancel_button.click()
     idle(qtbot, panel)
-    assert "cancelled" in panel.status.text()
+    assert panel.status.text() == "Building the supervoxels was cancelled."
     assert len(panel.viewer.layers) == 1
     assert panel.build_button.isEnabled()
     assert panel.cancel_button.isHidden()

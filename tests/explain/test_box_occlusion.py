@@ -137,7 +137,7 @@ def test_inside_a_mask(linear_model, volume_of, kind):
     mask[1:4, 2:, 3] = 1 if kind is bool else 256 if kind is np.int32 else 0.5
     weights = np.random.default_rng(0).normal(size=(2, *SMALL))
     volume = volume_of(SMALL)
-    how = {"size": 3, "baseline": 0, "score": "logit", "engine": "full"}
+    how = {"size": 3, "stride": 1, "baseline": 0, "score": "logit", "engine": "full"}
     found = box_sensitivity(linear_model(weights), volume, 0, inside=mask, **how)
     everywhere = box_sensitivity(linear_model(weights), volume, 0, inside=None, **how)
     np.testing.assert_allclose(found.data, np.where(mask, everywhere.data, 0), atol=1e-5)
@@ -186,7 +186,8 @@ def test_the_scan_itself_as_baseline_drops_nothing(conv_model, brain):
 @pytest.mark.parametrize(("done", "step"), [(1, 8), (3, 4), (13, 2)])
 def test_a_cancelled_map_has_coarser_boxes_everywhere(conv_model, volume_of, done, step):
     volume, cancel = volume_of((9, 8, 7)), threading.Event()
-    how = {"size": 3, "score": "logit", "inside": None, "engine": "full", "batch_size": 1000}
+    how = {"size": 3, "stride": 1, "score": "logit", "inside": None, "engine": "full"}
+    how["batch_size"] = 1000
     whole = box_sensitivity(conv_model, volume, 0, **how)
     part = box_sensitivity(
         conv_model,
@@ -276,7 +277,7 @@ def test_a_mask_is_of_the_scans_grid(volume_of, conv_model):
     volume = volume_of((8, 7, 9))
     mask = np.zeros(volume.shape, bool)
     mask[2, 1:4, 5] = True
-    found = box_sensitivity(model, volume, 0, 1, inside=mask, baseline=0, engine="full")
+    found = box_sensitivity(model, volume, 0, 1, 1, inside=mask, baseline=0, engine="full")
     np.testing.assert_array_equal(found.data != 0, mask)
 
 

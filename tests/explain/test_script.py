@@ -183,3 +183,27 @@ def test_nearest_cells_are_the_cells(folder):
     nearest = found.nearest()
     assert nearest.shape == volume.shape
     assert set(np.unique(nearest)) == set(np.unique(found.native))
+
+
+@pytest.mark.parametrize("method", ["sensitivity", "box"])
+def test_half_precision_is_part_of_a_record(folder, method):
+    """Else "Run again" and the script would make another map."""
+    volume = cv.read_volume(folder / "t1.nii.gz")
+    request = cv.ExplainRequest(method, "AD", baseline=["blur"], size=5, stride=9, precision="half")
+    found = explain(model_of(folder), volume, request)
+    assert found.provenance["precision"] == "half"
+    assert request_of(found.provenance).precision == "half"
+    assert "    precision='half'," in script_of(found.provenance)
+
+
+def test_boxes_are_the_same_size_wherever_they_are_asked_for():
+    from inspect import signature
+
+    from napari_cnnvis.evaluate.benchmark_options import BenchmarkOptions
+
+    asked = cv.ExplainRequest("box", 0)
+    of_function = signature(cv.box_sensitivity).parameters
+    of_benchmark = BenchmarkOptions()
+    for name in ("size", "stride"):
+        defaults = {getattr(asked, name), of_function[name].default, getattr(of_benchmark, name)}
+        assert len(defaults) == 1

@@ -81,6 +81,20 @@ def test_lsuv_leaves_what_it_is_told():
     assert abs(net[:3](torch.rand(2, 1, 12, 12, 12)).std().item() - 1) < 0.1
 
 
+def test_hooks_of_the_user_stay_when_the_normalisation_is_folded():
+    net, seen = plain_net(), []
+    net[2].register_forward_hook(lambda *_: seen.append("before it"))
+    trained = Normalised(net)
+    net[0].register_forward_hook(lambda *_: seen.append("after it"))
+    linear = next(m for m in net if isinstance(m, nn.Linear))
+    linear.register_forward_pre_hook(lambda *_: seen.append("linear"))
+    folded = trained.fold()
+    with torch.no_grad():
+        folded(torch.rand(1, 1, 12, 12, 12))
+    assert sorted(seen) == ["after it", "before it", "linear"]
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()) == 3
+
+
 @pytest.mark.parametrize("make", [plain_net, VoxResNetGAP], ids=["plain", "with norms"])
 def test_folded_normalisation_computes_the_same(make):
     net = make()

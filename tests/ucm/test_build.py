@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.errors import Cancelled, MethodError, VolumeError
 from napari_cnnvis.sample_data import sample_path
 from napari_cnnvis.ucm.build import build_hierarchy, default_counts
 from napari_cnnvis.ucm.criterion import MergeCriterion
@@ -139,7 +139,7 @@ def test_cancel_stops_before_the_next_step(at):
         if step.done == at:
             cancel.set()
 
-    with pytest.raises(VolumeError, match="cancelled"):
+    with pytest.raises(Cancelled, match="cancelled"):
         build_hierarchy(phantom()[0], progress=progress, cancel=cancel)
     assert steps == list(range(at + 1))
 

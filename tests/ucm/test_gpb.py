@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import Cancelled
 from napari_cnnvis.ucm.gpb import globalised_boundary
 from napari_cnnvis.ucm.local_boundary import local_boundary
 from napari_cnnvis.ucm.spectral import spectral_boundary
@@ -133,7 +133,7 @@ class CancelledAfter(threading.Event):
 def test_cancel(looks):
     data, head, _ = phantom()
     cancel = CancelledAfter(looks)
-    with pytest.raises(VolumeError, match=r"^Building the supervoxels was cancelled\.$"):
+    with pytest.raises(Cancelled, match=r"^Building the supervoxels was cancelled\.$"):
         globalised_boundary(data, (2, 2, 2), head, cancel=cancel)
     assert cancel.left > -60  # threads look once more each
 

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import Cancelled
 from napari_cnnvis.ucm.half_balls import DIRECTIONS, ball_offsets, plane_sides
 from napari_cnnvis.ucm.local_boundary import local_boundary, smooth_in_head
 
@@ -202,5 +202,5 @@ def test_cancel():
     cancel = threading.Event()
     cancel.set()
     data = np.random.default_rng(0).random((6, 6, 6)).astype(np.float32)
-    with pytest.raises(VolumeError, match="was cancelled"):
+    with pytest.raises(Cancelled, match="was cancelled"):
         local_boundary(data, (1, 1, 1), np.ones(data.shape, bool), cancel=cancel)

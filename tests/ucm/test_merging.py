@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import Cancelled
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.merging import join_tiny, merge_tree
 from napari_cnnvis.ucm.region_graph import RegionGraph
@@ -81,7 +81,7 @@ def test_separate_parts_keep_separate_tops():
 def test_cancelled():
     cancel = threading.Event()
     cancel.set()
-    with pytest.raises(VolumeError, match="cancelled"):
+    with pytest.raises(Cancelled, match="cancelled"):
         merge_tree(graph_of([1, 1], [0, 1], [(0, 1)]), ward, cancel)
 
 

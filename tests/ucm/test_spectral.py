@@ -7,7 +7,7 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array, random_array
 from scipy.sparse.csgraph import laplacian as graph_laplacian
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import Cancelled
 from napari_cnnvis.ucm import spectral
 from napari_cnnvis.ucm.half_balls import DIRECTIONS, ball_offsets, plane_sides
 from napari_cnnvis.ucm.local_boundary import local_boundary
@@ -278,5 +278,5 @@ def test_no_head():
 def test_cancel(small):
     cancel = threading.Event()
     cancel.set()
-    with pytest.raises(VolumeError, match="was cancelled"):
+    with pytest.raises(Cancelled, match="was cancelled"):
         spectral_boundary(*small, cancel=cancel)
