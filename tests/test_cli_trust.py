@@ -8,7 +8,6 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis.cli import trust
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.evaluate.trust import TESTS
 from napari_cnnvis.models.networks import VoxResNetGAP
 
 QUICK = ["--tests", "edges", "deletion", "--steps", "3", "--orders", "2", "--device", "cpu"]
@@ -42,10 +41,6 @@ def run(folder, tmp_path):
         return given.run(given), output
 
     return run
-
-
-def test_the_commands_tests_are_those_that_there_are():
-    assert tuple(TESTS) == trust._TESTS
 
 
 def test_a_map_is_computed_and_tested(run, capsys):

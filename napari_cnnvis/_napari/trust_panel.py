@@ -33,41 +33,13 @@ from napari_cnnvis._napari.trust_plot_window import PlotWindow
 from napari_cnnvis._napari.trust_subject import TRUST_KEY, is_of, report_of, subject_of
 from napari_cnnvis._napari.trust_verdict import VerdictBox
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
 from napari_cnnvis.progress import Progress
 
 __all__ = ["TrustPanel"]
 
 _NO_MAP = "Make a map first: Plugins > Explain CNN (CNN Vis)."
 _NOT_YET = "Not tested yet. Press Test this map: does it show what the network uses?"
-
-#: the tests of `trust_report`: what they ask, and how
-TESTS = {
-    "response": (
-        "Does the network respond to the scan?",
-        "The score of the scan beside that of the scan without its detail, and the same for networks "
-        "with random weights. A network that does not respond has nothing to explain.",
-    ),
-    "edges": (
-        "Is it more than an edge detector?",
-        "The map beside the scan's own edges. A map that is like them looks convincing on a brain, "
-        "but would look so for any network.",
-    ),
-    "contrast": (
-        "Does it depend on the class?",
-        "The map beside those of the other classes. Where all classes have the same map, it does not "
-        "say what speaks for one of them.",
-    ),
-    "randomisation": (
-        "Does it depend on the weights?",
-        "The network's layers are made random one after another, from the output on. A map that stays "
-        "as it is does not show what the network learned (Adebayo et al. 2018).",
-    ),
-    "deletion": (
-        "Does what it marks matter?",
-        "The voxels are taken out of the scan, and put back, in the order of the map. The score has to "
-        "fall, and rise, sooner than in random orders and in the order of the edges. Takes longest.",
-    ),
-}
 
 
 class TrustPanel(DockedPanel):
@@ -99,9 +71,9 @@ class TrustPanel(DockedPanel):
         asked = QGroupBox("Tests")
         questions = QVBoxLayout(asked)
         self.tests: dict[str, QCheckBox] = {}
-        for name, (question, how) in TESTS.items():
-            self.tests[name] = box = QCheckBox(question)
-            box.setToolTip(f"<p>{how}</p>")  # a paragraph, so that it wraps
+        for name, test in TRUST_TESTS.items():
+            self.tests[name] = box = QCheckBox(test.question)
+            box.setToolTip(f"<p>{test.how}</p>")  # a paragraph, so that it wraps
             box.setChecked(True)
             questions.addWidget(box)
         self.box = VerdictBox()

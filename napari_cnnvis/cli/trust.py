@@ -17,12 +17,10 @@ from napari_cnnvis.cli.method_options import (
 from napari_cnnvis.cli.model_options import add_model_options, load
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
 from napari_cnnvis.explain.options import BASELINES, ExplainRequest
 
 __all__ = ["add_parser"]
-
-#: names of `evaluate.trust.TESTS`, which would import torch
-_TESTS = ("response", "edges", "contrast", "randomisation", "deletion")
 
 
 def add_parser(commands: Any) -> None:
@@ -37,7 +35,11 @@ def add_parser(commands: Any) -> None:
     add_method_options(trust.add_argument_group("the map, if it is to be computed"))
     how = trust.add_argument_group("the tests")
     how.add_argument(
-        "--tests", nargs="+", choices=_TESTS, default=list(_TESTS), help="(default: all)"
+        "--tests",
+        nargs="+",
+        choices=tuple(TRUST_TESTS),
+        default=list(TRUST_TESTS),
+        help="(default: all)",
     )
     how.add_argument(
         "--deleted-to",

@@ -16,6 +16,7 @@ from napari_cnnvis.evaluate.edges import EdgeControl
 from napari_cnnvis.evaluate.network_response import NetworkResponse
 from napari_cnnvis.evaluate.randomisation import Randomisation
 from napari_cnnvis.evaluate.trust_run import TrustRun
+from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
 from napari_cnnvis.evaluate.verdict import Finding, findings_of, verdict_of
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import OCCLUDING, Baseline, ExplainRequest, check_choice
@@ -24,16 +25,8 @@ from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.volume import Scan
 
-__all__ = ["TESTS", "TrustReport", "trust_report"]
+__all__ = ["TrustReport", "trust_report"]
 
-#: the tests in the order in which they run (the quick ones first), and what they ask
-TESTS = {
-    "response": "Does the network respond to the scan?",
-    "edges": "Is it an edge detector?",
-    "contrast": "Does it depend on the class?",
-    "randomisation": "Does it depend on the weights?",
-    "deletion": "Does what it marks matter?",
-}
 #: stages of the cascade and further random networks, for quick maps and for those of many passes
 _QUICK, _SLOW = (8, 2), (4, 0)
 
@@ -107,7 +100,7 @@ def trust_report(
     what: ExplainRequest | Attribution,
     *,
     hierarchy: Hierarchy | None = None,
-    tests: Collection[str] = tuple(TESTS),
+    tests: Collection[str] = tuple(TRUST_TESTS),
     steps: int | None = None,
     random_orders: int | None = None,
     stages: int | None = None,
@@ -132,7 +125,7 @@ def trust_report(
     hierarchy : Hierarchy, optional
         For sensitivity; that of the map, or built once, by default.
     tests : collection of str
-        Some of `TESTS`.
+        Some of `TRUST_TESTS`.
     steps, random_orders : int, optional
         Points of the deletion curves, and random orders beside the map's; 24 and 20 by
         default, fewer for heavy networks.
@@ -163,14 +156,14 @@ def trust_report(
     """
     check_choice(score, SCORES, "a score")
     for name in tests:
-        check_choice(name, TESTS, "a test")
+        check_choice(name, TRUST_TESTS, "a test")
     counts = ((steps, "steps", 1), (random_orders, "random orders", 2), (stages, "stages", 1))
     for value, name, least in counts:
         if value is not None and value < least:
             raise MethodError(f"{value} {name} are too few; give {least} or more.")
     start = time.monotonic()
     run = TrustRun(model, volume, what, hierarchy, baseline, seed, progress, cancel)
-    chosen = [name for name in TESTS if name in tests]
+    chosen = [name for name in TRUST_TESTS if name in tests]
     settings = {"seed": seed, "random_networks": random_networks, "score": score}
     results: dict[str, Any] = {}
     if "deletion" in chosen:
@@ -195,11 +188,11 @@ def trust_report(
         try:
             results[name] = how[name]()
         except CnnVisError as exc:
-            notes.append(f"The test '{TESTS[name]}' was left out. {exc}")
+            notes.append(f"The test '{TRUST_TESTS[name].question}' was left out. {exc}")
             results[name] = None
             continue
         partial |= results[name] is None
-    measured = {name: results.get(name) for name in TESTS}
+    measured = {name: results.get(name) for name in TRUST_TESTS}
     findings = findings_of(**measured, signed=run.signed)
     passed, verdict = verdict_of(findings, complete=not partial)
     return TrustReport(

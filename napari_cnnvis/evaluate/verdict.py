@@ -10,6 +10,7 @@ from napari_cnnvis.evaluate.deletion import Removal
 from napari_cnnvis.evaluate.edges import EdgeControl
 from napari_cnnvis.evaluate.network_response import NetworkResponse
 from napari_cnnvis.evaluate.randomisation import Randomisation
+from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
 
 __all__ = ["Finding", "findings_of", "verdict_of"]
 
@@ -54,8 +55,6 @@ class Finding:
     Attributes
     ----------
     name : {"response", "edges", "randomisation", "deletion", "contrast"}
-    title : str
-        The test's name for people: "Deletion".
     passed : bool or None
         None if it could not be decided, or is no evidence.
     sentence : str
@@ -67,11 +66,15 @@ class Finding:
     """
 
     name: str
-    title: str
     passed: bool | None
     sentence: str
     how: str
     numbers: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The test's name for people: "Other class"."""
+        return TRUST_TESTS[self.name].title
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -156,7 +159,6 @@ def _response(found: NetworkResponse) -> Finding:
     unit = "log-odds" if found.score == "log_odds" else "its value"
     return Finding(
         "response",
-        "Response of the network",
         passed,
         f"Without the scan's detail the score moves by {found.response:.3g} ({unit}); that of "
         f"{len(found.random)} copies with random weights moves by {strongest:.3g} at most.",
@@ -170,13 +172,10 @@ def _edges(found: EdgeControl) -> Finding:
     alike = found.similarity.spearman
     how = f"Called out from a rank correlation of {EDGES:g} on."
     if alike is None:
-        return Finding(
-            "edges", "Edge detector", None, "The map has one value in the whole brain.", how, {}
-        )
+        return Finding("edges", None, "The map has one value in the whole brain.", how, {})
     blur = f" blurred by {found.blur_mm:g} mm" if found.blur_mm else ""
     return Finding(
         "edges",
-        "Edge detector",
         alike < EDGES,
         f"The map's strength and the scan's edges{blur} have a rank correlation of {alike:.2f}.",
         how,
@@ -189,7 +188,6 @@ def _randomisation(found: Randomisation) -> Finding:
     networks = "a network" if count == 1 else f"{count} networks (mean)"
     return Finding(
         "randomisation",
-        "Random weights",
         found.remaining < RANDOMISED,
         f"With all {found.n_layers} layers random the map keeps a rank correlation of "
         f"{found.remaining:.2f} with itself, over {networks}.",
@@ -215,7 +213,6 @@ def _removal(found: Removal) -> Finding:
         sentence += " The order of the scan's edges does at least as well."
     return Finding(
         "deletion",
-        "Deletion and insertion",
         found.p < CHANCE,
         sentence,
         f"Passes if a random order would do as well with a chance below {CHANCE:.0%}, both curves "
@@ -246,7 +243,6 @@ def _contrast(found: ClassContrast, signed: bool) -> Finding:
         why = "are each other's negatives" if signed else "have nothing in common"
         return Finding(
             "contrast",
-            "Other class",
             None,
             f"The maps of the two classes {why} by construction, which is no evidence.",
             how,
@@ -256,7 +252,6 @@ def _contrast(found: ClassContrast, signed: bool) -> Finding:
     if row is None:
         return Finding(
             "contrast",
-            "Other class",
             None,
             "The map of this or of the other class has one value in the whole brain.",
             how,
@@ -265,7 +260,6 @@ def _contrast(found: ClassContrast, signed: bool) -> Finding:
     shared = "" if row.overlap is None else f" and share {row.overlap:.0%} of what they mark"
     return Finding(
         "contrast",
-        "Other class",
         row.similarity.spearman < SAME_CLASS,
         f"The map and that of '{row.class_name}' have a rank correlation of "
         f"{row.similarity.spearman:.2f}{shared}.",

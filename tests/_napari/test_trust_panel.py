@@ -13,14 +13,13 @@ from qtpy.QtWidgets import QApplication
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari import trust_panel
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot, volume_to_layer
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, overlay_arguments, style_overlay
 from napari_cnnvis._napari.trust_panel import TrustPanel
 from napari_cnnvis._napari.trust_plot_window import picture_of
 from napari_cnnvis._napari.trust_subject import TRUST_KEY, subject_of
-from napari_cnnvis.evaluate.trust import TESTS
+from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.request import explain
 
@@ -102,7 +101,8 @@ def run_tests(qtbot, panel, names=FEW):
 
 
 def test_the_panel_has_the_tests_of_the_library(panel):
-    assert tuple(trust_panel.TESTS) == tuple(TESTS)
+    asked = {name: test.question for name, test in TRUST_TESTS.items()}
+    assert {name: box.text() for name, box in panel.tests.items()} == asked
     assert all(box.isChecked() and box.toolTip() for box in panel.tests.values())
 
 
@@ -118,7 +118,7 @@ def test_without_a_map_it_says_what_to_do(panel, scan):
 def test_all_tests_give_one_verdict_and_findings(qtbot, panel, viewer, scan, explain_panel):
     layer, made = add_map(viewer, scan, explain_panel.network.model)
     assert "Not tested yet" in panel.box.verdict.text()
-    report = run_tests(qtbot, panel, tuple(TESTS))
+    report = run_tests(qtbot, panel, tuple(TRUST_TESTS))
     assert layer.metadata[TRUST_KEY] is report
     np.testing.assert_array_equal(report.attribution.data, made.data)
     assert report.attribution.provenance["method"] == "Grad-CAM"
@@ -263,7 +263,7 @@ def test_what_cannot_be_tested_says_why(qtbot, panel, viewer, scan, explain_pane
 
 def test_a_cancelled_test_keeps_what_it_has(qtbot, panel, viewer, scan, explain_panel):
     add_map(viewer, scan, explain_panel.network.model)
-    tick(panel, tuple(TESTS))
+    tick(panel, tuple(TRUST_TESTS))
     panel.test()
     assert panel.cancel_button.isEnabled()
     panel.cancel_button.click()
@@ -329,7 +329,7 @@ def test_closing_leaves_nothing_connected(qtbot, viewer, scan, explain_panel):
     assert len(layer.events.data.callbacks) == count
     panel.docked()
     assert len(layer.events.data.callbacks) == count + 1
-    tick(panel, tuple(TESTS))
+    tick(panel, tuple(TRUST_TESTS))
     panel.test()
     runner = panel.jobs
     panel.deleteLater()

@@ -13,8 +13,9 @@ from torch import nn
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.evaluate.edges import edge_map
-from napari_cnnvis.evaluate.trust import TESTS, trust_report
+from napari_cnnvis.evaluate.trust import trust_report
 from napari_cnnvis.evaluate.trust_plot import draw
+from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.request import explain
@@ -102,7 +103,7 @@ def test_a_true_map_passes(report):
     assert report.verdict.startswith("This map depends on what the network learned")
     assert "deletion" in report.verdict
     assert "blurry" in report.verdict
-    assert {f.name for f in report.findings} == set(TESTS)
+    assert {f.name for f in report.findings} == set(TRUST_TESTS)
     assert all(f.passed for f in report.findings)
     assert not report.partial
 

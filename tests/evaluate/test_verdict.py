@@ -8,7 +8,7 @@ NAMES = ("response", "edges", "randomisation", "deletion", "contrast")
 
 def findings(**passed):
     given = dict.fromkeys(NAMES, True) | passed
-    return tuple(Finding(n, n, p, "", "", NUMBERS) for n, p in given.items() if p != "left out")
+    return tuple(Finding(n, p, "", "", NUMBERS) for n, p in given.items() if p != "left out")
 
 
 def test_all_passed():
