@@ -220,6 +220,9 @@ class MethodForm(QGroupBox):
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
             box.setMinimumContentsLength(8)
+        self._own = tuple(self._values_of(_DEFAULTS[self.method.currentData()]))
+        self._kept: dict[str, dict[QWidget, Any]] = {}
+        self._method = ""
         self.method.currentIndexChanged.connect(self._on_method)
         self.layer.changed.connect(lambda: self.view_changed.emit())
         self.relu.clicked.connect(lambda: self.view_changed.emit())
@@ -326,20 +329,8 @@ class MethodForm(QGroupBox):
             self.choose_class(request.target)
         if request.layer is not None:
             self.layer.choose(request.layer)
-        self.relu.setChecked(request.relu)
-        for box, value in [
-            (self.score, request.score),
-            (self.alignment, request.alignment),
-            (self.quantity, request.quantity),
-            (self.join, request.join),
-        ]:
-            box.setCurrentIndex(box.findData(value))
-        if request.finest is not None:
-            self.regions.setValue(request.finest)
-        self.margin.setValue(round(request.margin))
-        self.smooth.setValue(round(request.smooth))
-        self.size.setValue(request.size)
-        self.stride.setValue(request.stride)
+        for widget, value in self._values_of(request).items():
+            _set_value(widget, value)
         if request.method in OCCLUDING:
             self.baseline.show_baselines(request.baseline)
 
@@ -348,16 +339,28 @@ class MethodForm(QGroupBox):
         return f"{self.method.currentText()} of {self.target.currentText()}"
 
     def _on_method(self) -> None:
-        defaults = _DEFAULTS[self.method.currentData()]
-        self.relu.setChecked(defaults.relu)
-        self.score.setCurrentIndex(self.score.findData(defaults.score))
-        self.quantity.setCurrentIndex(self.quantity.findData(defaults.quantity))
-        self.join.setCurrentIndex(self.join.findData(defaults.join))
-        self.size.setValue(defaults.size)
-        self.stride.setValue(defaults.stride)
-        self.method.setToolTip(_TIPS[self.method.currentData()])
+        """Each method comes back with the values that it had, at first with its defaults."""
+        if self._method:
+            self._kept[self._method] = {w: _value(w) for w in self._own}
+        self._method = self.method.currentData()
+        defaults = self._values_of(_DEFAULTS[self._method])
+        for widget, value in self._kept.get(self._method, defaults).items():
+            _set_value(widget, value)
+        self.method.setToolTip(_TIPS[self._method])
         self._show_rows()
         self.view_changed.emit()
+
+    def _values_of(self, request: ExplainRequest) -> dict[QWidget, Any]:
+        """What the widgets say of a request."""
+        return {
+            **{self.relu: request.relu, self.score: request.score},
+            **{self.alignment: request.alignment, self.quantity: request.quantity},
+            **{self.join: request.join, self.regions: request.finest or FINEST},
+            **{self.margin: round(request.margin), self.smooth: round(request.smooth)},
+            **{self.size: request.size, self.stride: request.stride},
+            **{self.time_limit: round(request.time_budget or 0)},
+            **{self.half: request.precision == "half"},
+        }
 
     def _show_rows(self) -> None:
         wanted = self._rows[self.method.currentData()]
@@ -370,6 +373,22 @@ class MethodForm(QGroupBox):
             if widget is self.score:
                 shown = shown and self._has_probabilities
             self.form.setRowVisible(widget, shown)
+
+
+def _value(widget: QWidget) -> Any:
+    """What a box, a field of a number or a tick says."""
+    if isinstance(widget, QComboBox):
+        return widget.currentData()
+    return widget.isChecked() if isinstance(widget, QCheckBox) else widget.value()
+
+
+def _set_value(widget: QWidget, value: Any) -> None:
+    if isinstance(widget, QComboBox):
+        widget.setCurrentIndex(widget.findData(value))
+    elif isinstance(widget, QCheckBox):
+        widget.setChecked(value)
+    else:
+        widget.setValue(value)
 
 
 def _choices(values: tuple[str, ...], names: dict[str, str] | None = None) -> QComboBox:

@@ -1,5 +1,7 @@
 """The panel without a canvas: what it says, offers and greys out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_cnnvis._napari.explain_panel import ExplainPanel
-from napari_cnnvis.explain.options import METHODS
+from napari_cnnvis.explain.options import METHODS, ExplainRequest
 from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
 
 
@@ -108,6 +110,23 @@ def test_every_method_adds_an_overlay_on_its_scan(qtbot, panel, gap_file, method
     assert overlay.colorbar.visible
     np.testing.assert_array_equal(overlay.data_to_world((1, 2, 3)), scan.data_to_world((1, 2, 3)))
     assert panel.scan.layer is scan
+
+
+def test_each_method_keeps_its_own_values_and_begins_with_the_defaults(panel):
+    form = panel.method_form
+    form.choose_method("sensitivity")
+    changed = {form.smooth: 12, form.margin: 6, form.regions: 150, form.time_limit: 30}
+    for widget, value in changed.items():
+        widget.setValue(value)
+    form.quantity.setCurrentIndex(form.quantity.findData("absolute"))
+    form.half.setChecked(True)
+    before = form.request()
+    for method in ("box", "grad-cam", "layercam"):
+        form.choose_method(method)
+        expected = ExplainRequest(method, -1, finest=300)
+        assert replace(form.request(), baseline="blur") == expected
+    form.choose_method("sensitivity")
+    assert form.request() == before
 
 
 def test_map_in_the_panel_is_the_librarys(qtbot, panel, gap_file):
