@@ -16,7 +16,13 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy import ndimage
 
 from napari_cnnvis.errors import VolumeError, shortened
-from napari_cnnvis.volume import Scan, Volume, channels_of, orientation_change
+from napari_cnnvis.volume import (
+    Scan,
+    Volume,
+    channels_of,
+    constant_note,
+    orientation_change,
+)
 
 __all__ = ["INTENSITY_RULES", "Conformed", "InputSpec", "conform"]
 
@@ -232,9 +238,13 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
                 f"'{other.name}' is not on the grid of '{first.name}' (its shape or affine "
                 "differ); register and resample it first."
             )
-    conformed = _conform(first, spec)
-    more = tuple(_conform(other, spec).data for other in others)
-    return replace(conformed, more_channels=more)
+    conformed, *more = (_conform(one, spec) for one in (first, *others))
+    notes = [*conformed.notes, *(note for one in more for note in one.notes)]
+    return replace(
+        conformed,
+        more_channels=tuple(one.data for one in more),
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
 def _conform(volume: Volume, spec: InputSpec) -> Conformed:
@@ -279,8 +289,18 @@ def _conform(volume: Volume, spec: InputSpec) -> Conformed:
         )
     shift = np.eye(4)
     shift[:3, 3] = start
+    name = volume.name if spec.channels > 1 else ""
+    empty = constant_note(volume.data, name)
+    data = np.ascontiguousarray(INTENSITY_RULES[spec.intensity](data), dtype=np.float32)
+    if empty:
+        notes.append(empty)
+    elif constant_note(data):
+        notes.append(
+            f"What the model sees of '{volume.name}' is the same value everywhere ({data.flat[0]:g}), "
+            "so what it says of it means nothing; check the model's input shape and intensities."
+        )
     return Conformed(
-        data=np.ascontiguousarray(INTENSITY_RULES[spec.intensity](data), dtype=np.float32),
+        data=data,
         affine=affine @ shift,
         notes=tuple(notes),
         more_channels=(),

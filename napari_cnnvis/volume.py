@@ -6,12 +6,9 @@ RAS space (x to the patient's right, y to the front, z to the top), as in NIfTI.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
-import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +25,26 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import VolumeError, shortened
+from napari_cnnvis.headers import (
+    affine_in_mm,
+    affine_in_unit,
+    check_extensions,
+    check_size,
+    orientation_known,
+    orientation_notes,
+    unit_of,
+)
+from napari_cnnvis.reading import check_plain, source_file
+from napari_cnnvis.writing import PYTHON, atomic_path, check_output
 
 __all__ = [
     "Scan",
     "Volume",
-    "atomic_path",
     "channels_of",
+    "check_spacing",
     "check_writable",
+    "constant_note",
     "load_image",
     "read_volume",
     "write_volume",
@@ -43,6 +52,10 @@ __all__ = [
 
 #: file endings that nibabel writes and this package offers for saving
 WRITABLE = (".nii", ".nii.gz", ".mgz", ".mgh")
+#: millimetres between voxels of any scan of a head
+_SPACING_LIMITS = 0.05, 50.0
+#: so much may follow the voxels in a packed file
+_TAIL = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +128,9 @@ class Volume:
             )
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "affine", affine)
+        note = constant_note(data)
+        if note and note not in self.notes:
+            object.__setattr__(self, "notes", (*self.notes, note))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -148,6 +164,18 @@ class Volume:
             affine=self.affine @ inv_ornt_aff(transform, self.shape),
             stored_orientation=(self.stored_orientation or self.orientation) if remember else None,
         )
+
+
+def constant_note(data: np.ndarray, name: str = "") -> str:
+    """What to say of a scan without content, "" for any other."""
+    first = data.flat[0]
+    if not (data == first).all():
+        return ""
+    named = f" '{name}'" if name else ""
+    return (
+        f"The scan{named} is the same value everywhere ({first:g}), so what the network says of it "
+        "means nothing."
+    )
 
 
 #: one volume, or one for each input channel of a network
@@ -213,17 +241,31 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     for ending in (".gz", path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix):
         name = name.removesuffix(ending)
     data = _one_volume(data, index, path)
-    known = _orientation_known(image)
-    notes = (
-        ()
-        if known
-        else (
-            f"The header of {path.name} does not say how the scan is oriented "
-            "(sform and qform are 0), so left and right cannot be told apart.",
-        )
+    volume = Volume(
+        data,
+        affine_in_mm(image),
+        name,
+        image.header.copy(),
+        orientation_known(image),
+        orientation_notes(image, path.name),
+        source=str(path.absolute()) + ("" if index is None else f"#{index}"),
     )
-    source = str(path.absolute()) + ("" if index is None else f"#{index}")
-    return Volume(data, image.affine, name, image.header.copy(), known, notes, source=source)
+    remedy = "in its header, such as with nibabel: image.header.set_xyzt_units('mm')"
+    check_spacing(volume, f"The header of {path.name}", unit_of(image.header)[0], remedy)
+    return volume
+
+
+def check_spacing(volume: Volume, where: str, unit: str, remedy: str) -> None:
+    """Raise if voxels are so small or large that the unit of length must be another one."""
+    low, high = _SPACING_LIMITS
+    sizes = [s for n, s in zip(volume.shape, volume.spacing, strict=True) if n > 1]
+    if any(not low <= s <= high for s in sizes):
+        millimetres = " x ".join(f"{s:.3g}" for s in volume.spacing)
+        raise VolumeError(
+            f"{where} says that its unit is {unit} and its voxels have {millimetres} mm, which no scan "
+            f"of a head has ({low:g} to {high:g} mm). Correct the unit or the voxel size "
+            f"{remedy}, and try again."
+        )
 
 
 def load_image(
@@ -242,37 +284,44 @@ def load_image(
     VolumeError
         If there is no such file, or it is not an image that can be read to its end.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise VolumeError(f"{path} is a folder; choose an image file such as scan.nii.gz.")
-    if not path.exists():
-        raise VolumeError(f"There is no file {path}.")
-    if path.stat().st_size == 0:
-        raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
+    path = check_plain(path, "an image file such as scan.nii.gz")
     try:
+        check_extensions(path)
         image = nib.load(path)
+        end = check_size(image, path)
         plain = image.get_data_dtype().kind in "biuf"  # what else there is, Volume refuses
         data = np.asarray(image.dataobj, dtype=dtype if plain else None)
         if path.name.lower().endswith((".gz", ".mgz")):
-            _check_gzip(path)
+            _check_gzip(path, end + _TAIL)
+    except VolumeError:
+        raise
     except ImageFileError as exc:
         raise VolumeError(
             f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
             "Analyze, MINC ...)."
         ) from exc
-    except (
-        OSError, EOFError, ValueError, TypeError, zlib.error, nib.spatialimages.HeaderDataError
-    ) as exc:  # fmt: skip
-        reason = str(exc).partition("\n")[0].rstrip(" .")
+    except MemoryError as exc:
+        raise VolumeError(
+            f"{path} takes more memory than there is. Close other programs, or check that it is the "
+            "file you mean."
+        ) from exc
+    except Exception as exc:  # nibabel raises a dozen kinds on damaged bytes
+        reason = shortened(str(exc).partition("\n")[0]).rstrip(" .")
         raise VolumeError(f"{path} is damaged or incomplete: {reason}. Copy it again.") from exc
     return image, data
 
 
-def _check_gzip(path: Path) -> None:
+def _check_gzip(path: Path, limit: int) -> None:
     """Read to the checksum at the end, before which nibabel stops."""
+    done = 0
     with gzip.open(path) as file:
-        while file.read(1 << 22):
-            pass
+        while piece := file.read(1 << 22):
+            done += len(piece)
+            if done > limit:
+                raise VolumeError(
+                    f"{path} goes on for {(limit - _TAIL) / 1e6:.0f} MB and far more than its header "
+                    "says; it is damaged or no scan. Copy it again."
+                )
 
 
 def _one_volume(data: np.ndarray, index: int | None, path: Path) -> np.ndarray:
@@ -290,25 +339,26 @@ def _one_volume(data: np.ndarray, index: int | None, path: Path) -> np.ndarray:
     return data
 
 
-def _orientation_known(image: nib.spatialimages.SpatialImage) -> bool:
-    header = image.header
-    if isinstance(header, nib.Nifti1Header):
-        return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    return True
-
-
-def write_volume(volume: Volume, path: str | os.PathLike) -> Path:
+def write_volume(volume: Volume, path: str | os.PathLike, overwrite: bool = False) -> Path:
     """Write a volume as float32 NIfTI (``.nii``, ``.nii.gz``) or MGH (``.mgz``, ``.mgh``).
 
-    The file gets the affine of the volume, and the sform and qform codes of the
-    file that it came from. It is written beside the target and moved into place.
+    The file gets the affine of the volume, and the sform and qform codes and the unit of
+    length of the file that it came from. It is written beside the target and moved into place.
+
+    Parameters
+    ----------
+    volume : Volume
+    path : path-like
+    overwrite : bool
+        Replace a file that is there; never the one that the volume was read from.
 
     Raises
     ------
     VolumeError
-        If the ending is not one of these or the folder cannot be written to.
+        If the ending is not one of these, the folder cannot be written to, or there is such
+        a file.
     """
-    path = check_writable(path)
+    path = check_writable(path, [source_file(volume.source)[0]], overwrite)
     if path.name.endswith((".mgz", ".mgh")):
         image = nib.MGHImage(volume.data, volume.affine)
     else:
@@ -318,22 +368,30 @@ def write_volume(volume: Volume, path: str | os.PathLike) -> Path:
     return path
 
 
-def check_writable(path: str | os.PathLike) -> Path:
+def check_writable(
+    path: str | os.PathLike,
+    inputs: Sequence[str | os.PathLike | None] = (),
+    overwrite: bool = False,
+    how: str = PYTHON,
+) -> Path:
     """The path, if a volume can be written there; to be asked before a long run.
+
+    Parameters
+    ----------
+    path, inputs, overwrite, how
+        See `check_output`.
 
     Raises
     ------
     VolumeError
-        If the ending is not one of `WRITABLE` or the folder does not exist.
+        If the ending is not one of `WRITABLE`, or see `check_output`.
     """
     path = Path(path)
     if not path.name.endswith(WRITABLE):
         raise VolumeError(
             f"Cannot write {path.name}; use one of the endings {', '.join(WRITABLE)}."
         )
-    if not path.parent.is_dir():
-        raise VolumeError(f"Cannot write {path}: there is no folder {path.parent}.")
-    return path
+    return check_output(path, inputs, overwrite, how)
 
 
 def _nifti(volume: Volume) -> nib.Nifti1Image:
@@ -341,41 +399,9 @@ def _nifti(volume: Volume) -> nib.Nifti1Image:
         header = volume.header.copy()
         header.set_data_dtype(np.float32)
         header["cal_min"] = header["cal_max"] = 0
-        return nib.Nifti1Image(volume.data, volume.affine, header)
+        return nib.Nifti1Image(volume.data, affine_in_unit(volume.affine, header), header)
     image = nib.Nifti1Image(volume.data, volume.affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(volume.affine, code=2 if volume.orientation_known else 0)
     image.set_sform(volume.affine, code=2 if volume.orientation_known else 0)
     return image
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, moved to `path` if the block succeeds.
-
-    Raises
-    ------
-    VolumeError
-        If the folder does not exist or cannot be written to.
-    """
-    endings = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(
-            suffix=endings, prefix=f".{path.name[:40]}-", dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private; the result is not
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as exc:
-        raise VolumeError(
-            f"Cannot write {path}: {exc.strerror or exc}. Choose a folder that exists, "
-            "has space and can be written to."
-        ) from exc
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from qtpy.QtCore import QThreadPool, QTimer
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis.errors import ComputeError, VolumeError
 from napari_cnnvis.sample_data import sample_path
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["show_demo", "view_in_3d"]
 

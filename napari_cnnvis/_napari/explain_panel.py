@@ -202,8 +202,8 @@ class ExplainPanel(DockedPanel):
             volumes = self.network.volumes(taken)
             conformed = model.conform(volumes)
             model.layers(conformed.data.shape)  # finds them here, not on the main thread
-            notes = (*(note for v in volumes for note in v.notes), *conformed.notes)
-            return model.predict(volumes), conformed.data.shape, notes
+            notes = [*(note for v in volumes for note in v.notes), *conformed.notes]
+            return model.predict(volumes), conformed.data.shape, dict.fromkeys(notes)
 
         def done(result: Any) -> None:
             same = all(layer.data is d for layer, d in zip(layers, data, strict=True))

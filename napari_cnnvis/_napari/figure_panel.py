@@ -19,6 +19,7 @@ from napari_cnnvis._napari.figure_turntable import Turntable
 from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.overlay import OVERLAY_KEY
+from napari_cnnvis._napari.save_dialog import ask_target
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.figure.spec import FigureSpec
 
@@ -167,7 +168,7 @@ class FigurePanel(DockedPanel):
             volumes[1] = replace(volumes[1], source=files[1])
             point = None if place is None else (volumes[0].affine @ [*place, 1])[:3]
             drawn = spec if point is None else replace(spec, positions=(tuple(point),))
-            return write_figure(*volumes, drawn, path, provenance)
+            return write_figure(*volumes, drawn, path, provenance, overwrite=True)
 
         self.jobs.start(f"Drawing {Path(path).name}", job, self._on_written)
 
@@ -187,7 +188,7 @@ class FigurePanel(DockedPanel):
             from napari_cnnvis.figure.files import check_picture, save_plate
             from napari_cnnvis.figure.record import save_view
 
-            picture, spec = check_picture(path), self.spec()
+            picture, spec = check_picture(path, overwrite=True), self.spec()
             save_plate(self._frame(spec), picture, spec)
             save_view(picture, spec, self._view())
             return f"Saved {picture.name} and {picture.with_suffix('.json').name}."
@@ -267,11 +268,10 @@ class FigurePanel(DockedPanel):
     # --- files and words -----------------------------------------------------------
 
     def _ask(self, what: str, save: Callable[[str], None], kinds: str = _PICTURES) -> None:
-        path, kind = QFileDialog.getSaveFileName(self, f"Save {what}", self._folder, kinds)
+        path = self._try(lambda: ask_target(self, f"Save {what}", self._folder, kinds, whole=False))
         if path:
             self._folder = str(Path(path).parent)
-            ending = kind.rpartition("*")[2].rstrip(")") if "*" in kind else ""
-            save(path if Path(path).suffix else path + ending)
+            save(path)
 
     def _ask_record(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open figure", self._folder, "JSON (*.json)")

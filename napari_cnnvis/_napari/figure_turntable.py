@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_cnnvis._napari.figure_camera import CameraState, ScanAxes, camera_of, linear_of
 from napari_cnnvis._napari.figure_capture import canvas_pixels, turned
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.writing import atomic_path, check_output
 
 __all__ = ["Turntable"]
 
@@ -68,10 +69,11 @@ class Turntable(QObject):
                 f"A turntable cannot be written as {path.name}; use .mp4, .mov, .avi, .mkv or .gif, "
                 "or a name without an ending for a folder of PNG files."
             )
-        if not path.absolute().parent.is_dir():
-            raise CnnVisError(f"Cannot write {path}: there is no folder {path.parent}.")
-        if path.suffix == "" and path.is_dir() and any(path.iterdir()):
-            raise CnnVisError(f"The folder {path} holds files already; choose another name.")
+        if path.suffix == "" and path.is_dir():
+            if any(path.iterdir()):
+                raise CnnVisError(f"The folder {path} holds files already; choose another name.")
+        else:
+            check_output(path, overwrite=True)  # the dialog has asked
         self._path, self._frames, self._background = path, frames, background
         self._axis = (linear_of(layer) @ ScanAxes.of(layer).in_data(np.array([0.0, 0, 1])))[
             list(self._viewer.dims.displayed)
@@ -160,8 +162,6 @@ class Turntable(QObject):
 
 def _save_gif(pictures: list[np.ndarray], path: Path) -> None:
     from PIL import Image
-
-    from napari_cnnvis.volume import atomic_path
 
     images = [Image.fromarray(p).convert("RGB").quantize() for p in pictures]
     with atomic_path(path) as temporary:

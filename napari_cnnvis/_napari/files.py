@@ -56,11 +56,11 @@ def _read_map(path: str) -> LayerData:
 def write_scan(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save an image layer in the orientation, sform and qform of the file it came from."""
     data = (attributes.get("metadata") or {}).get(RAW_KEY, data)  # also what is hidden now
-    volume = layer_to_volume(data, attributes)
+    volume = layer_to_volume(data, attributes, as_scan=False)
     known = (attributes.get("metadata") or {}).get(METADATA_KEY) or {}
     if "stored_orientation" in known:
         volume = volume.reoriented(known["stored_orientation"])
-    return [str(write_volume(volume, path))]
+    return [str(write_volume(volume, path, overwrite=True))]  # napari's dialog has asked
 
 
 def open_sample(name: str) -> list[LayerData]:

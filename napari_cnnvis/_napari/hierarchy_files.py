@@ -15,8 +15,11 @@ import numpy as np
 
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.headers import affine_in_mm
+from napari_cnnvis.reading import source_file
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.volume import Volume, load_image
+from napari_cnnvis.writing import check_output
 
 __all__ = ["read_hierarchy", "stored_orientation", "write_hierarchy"]
 
@@ -47,7 +50,7 @@ def read_hierarchy(paths: Sequence[str], scan: Volume, stored: str) -> Hierarchy
     in_file = scan.reoriented(stored)
     affine = in_file.affine
     if not folder and not paths[0].lower().endswith(_PLAIN) and scan.orientation_known:
-        affine = load_image(paths[0])[0].affine
+        affine = affine_in_mm(load_image(paths[0])[0])
     leaves = Volume(hierarchy.leaves, affine).reoriented(scan.orientation)
     name = Path(paths[0]).name
     if leaves.shape != scan.shape:
@@ -68,7 +71,8 @@ def read_hierarchy(paths: Sequence[str], scan: Volume, stored: str) -> Hierarchy
 def write_hierarchy(hierarchy: Hierarchy, path: str, attributes: dict[str, Any]) -> Path:
     """Save a hierarchy (``.npz``) or its levels as label volumes (``.nii.gz``, ``.nii``, ``.npy``).
 
-    `attributes` are the scale and metadata of the scan's layer.
+    `attributes` are the scale and metadata of the scan's layer. A file that is there is
+    replaced, but for the scan's.
 
     Raises
     ------
@@ -80,9 +84,10 @@ def write_hierarchy(hierarchy: Hierarchy, path: str, attributes: dict[str, Any])
     leaves = layer_to_volume(hierarchy.leaves, attributes)
     leaves = leaves.reoriented(stored_orientation(attributes, leaves))
     turned = replace(hierarchy, leaves=leaves.data.astype(np.int32))
+    check_output(path, [source_file(leaves.source)[0]], overwrite=True)
     if path.lower().endswith(".npz"):
-        return turned.save(path)
-    return write_levels(turned, path, leaves.affine)
+        return turned.save(path, overwrite=True)
+    return write_levels(turned, path, leaves.affine, overwrite=True)
 
 
 def stored_orientation(attributes: dict[str, Any], volume: Volume) -> str:

@@ -38,6 +38,7 @@ from napari_cnnvis._napari.inspect_place import affine_of, labels_on_grid, place
 from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layers import snapshot
+from napari_cnnvis._napari.save_dialog import ask_target
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.lookup_tables import read_lookup_table
 from napari_cnnvis.evaluate.roi_table import RoiRow, roi_table, write_roi_csv
@@ -196,9 +197,9 @@ class RegionsBox(QGroupBox):
         self.measure(note)
 
     def export(self, path: str) -> None:
-        """Write the table to a CSV file."""
+        """Write the table to a CSV file, in place of one that is there."""
         try:
-            written = write_roi_csv(self.rows, path)
+            written = write_roi_csv(self.rows, path, overwrite=True)
         except CnnVisError as exc:
             self._say_error(str(exc))
             return
@@ -219,12 +220,14 @@ class RegionsBox(QGroupBox):
             self.take_names(path)
 
     def _ask_target(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export the table", self._folder, "Table (*.csv)"
-        )
+        try:
+            path = ask_target(self, "Export the table", self._folder, "Table (*.csv)")
+        except CnnVisError as exc:
+            self._say_error(str(exc))
+            return
         if path:
             self._folder = str(Path(path).parent)
-            self.export(path if path.lower().endswith(".csv") else path + ".csv")
+            self.export(path)
 
     def _add_sample(self) -> None:
         path = None if self._view is None else sample_regions(self._view.layer)

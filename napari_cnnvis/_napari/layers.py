@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.volume import Volume, check_spacing
 
 __all__ = ["METADATA_KEY", "layer_to_volume", "snapshot", "spatial_state", "volume_to_layer"]
 
@@ -20,6 +20,13 @@ METADATA_KEY = "napari_cnnvis"
 _AXES = "SAR"
 #: rows of an RAS affine in the order of the axes
 _ROWS = [2, 1, 0]
+#: millimetres of the units of other readers' layers; others, such as pixels, count as mm
+_MILLIMETRES = {
+    **dict.fromkeys(("micrometer", "micron", "um", "µm"), 0.001),
+    **dict.fromkeys(("nanometer", "nm"), 1e-6),
+    **dict.fromkeys(("centimeter", "cm"), 10.0),
+    **dict.fromkeys(("meter", "m"), 1000.0),
+}
 
 
 def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
@@ -56,7 +63,7 @@ def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
     }
 
 
-def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
+def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True) -> Volume:
     """The volume that a layer's data and attributes stand for, on the layer's own grid.
 
     Parameters
@@ -64,8 +71,10 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
     data : array-like, shape (i, j, k)
         Kept if it is float32 already.
     attributes : dict
-        ``name``, ``scale`` and ``metadata`` of the layer. Layers of other readers
-        keep their axes as they are; only their spacing is known.
+        ``name``, ``scale``, ``units`` and ``metadata`` of the layer. Layers of other
+        readers keep their axes as they are; only their spacing is known.
+    as_scan : bool
+        Refuse voxels of a size that no scan of a head has.
 
     Raises
     ------
@@ -84,7 +93,12 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
     known = (attributes.get("metadata") or {}).get(METADATA_KEY)
     if known is None or "affine" not in known:
         scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
-        return Volume(data, np.diag([*scale, 1.0]), name, orientation_known=False)
+        units = [str(unit) for unit in attributes.get("units") or ("mm",) * 3]
+        scale *= [_MILLIMETRES.get(unit, 1.0) for unit in units]
+        volume = Volume(data, np.diag([*scale, 1.0]), name, orientation_known=False)
+        if as_scan:
+            check_spacing(volume, f"The layer '{name}'", units[0], "(layer.units, layer.scale)")
+        return volume
     return Volume(
         data,
         known["affine"],
@@ -99,7 +113,7 @@ def layer_to_volume(data: Any, attributes: dict[str, Any]) -> Volume:
 def snapshot(layer: Any) -> tuple[Any, dict[str, Any]]:
     """A copy of a layer's data, and the attributes that `layer_to_volume` needs with it."""
     data = layer.data if layer.multiscale else np.array(layer.data)
-    names = ("name", "scale", "metadata", "multiscale", "rgb")
+    names = ("name", "scale", "units", "metadata", "multiscale", "rgb")
     return data, {name: getattr(layer, name) for name in names}
 
 

@@ -39,7 +39,9 @@ from napari_cnnvis._napari.region_facts import RegionFacts
 from napari_cnnvis._napari.region_layers import fits_shape, hierarchy_maker
 from napari_cnnvis._napari.region_slider import RegionSlider
 from napari_cnnvis._napari.region_view import RegionView
+from napari_cnnvis._napari.save_dialog import ask_target
 from napari_cnnvis._napari.voxel_clicks import VoxelClicks
+from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.options import FINEST
@@ -231,7 +233,7 @@ class SupervoxelPanel(DockedPanel):
         self.jobs.start(what, job, done)
 
     def save(self, path: str) -> None:
-        """Save the hierarchy (``.npz``) or its levels (``.nii.gz``, ``.npy``)."""
+        """Save the hierarchy (``.npz``) or its levels, in place of a file that is there."""
         hierarchy, place = self.hierarchy, self.view.place
         self.jobs.start(
             f"Saving {Path(path).name}",
@@ -252,11 +254,14 @@ class SupervoxelPanel(DockedPanel):
             self.open([path])
 
     def _ask_target(self) -> None:
-        path, kind = QFileDialog.getSaveFileName(self, "Save supervoxels", self._folder, _WRITABLE)
+        try:
+            path = ask_target(self, "Save supervoxels", self._folder, _WRITABLE)
+        except CnnVisError as exc:
+            self.status.setText(f"⚠ {exc}")
+            return
         if path:
             self._folder = str(Path(path).parent)
-            ending = kind.rpartition("*")[2].rstrip(")")
-            self.save(path if path.lower().endswith(ending) else path + ending)
+            self.save(path)
 
     def _list_labels(self) -> None:
         menu = self.from_layer.menu()

@@ -11,8 +11,11 @@ import sys
 import time
 from typing import Any
 
+from napari_cnnvis.cli.outputs import HOW, add_overwrite
 from napari_cnnvis.cli.terminal import Stopped, stop_in_order
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.sample_data import sample_networks
+from napari_cnnvis.writing import check_output
 
 __all__ = ["add_parser"]
 
@@ -25,10 +28,13 @@ def add_parser(commands: Any) -> None:
         metavar="PNG",
         help="render the map in 3D into this file and quit; needs no screen if xvfb is installed",
     )
+    add_overwrite(demo)
     demo.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace) -> int:
+    if options.screenshot:
+        check_output(options.screenshot, sample_networks(), options.overwrite, HOW)
     if not _has_display():
         if not options.screenshot:
             raise CnnVisError(
@@ -42,6 +48,7 @@ def _demo(options: argparse.Namespace) -> int:
             )
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m"]
         command += ["napari_cnnvis.cli", "demo", "--screenshot", options.screenshot]
+        command += [HOW] * options.overwrite
         return _run(command)
     with stop_in_order() as stop:
         from napari_cnnvis._napari.demo import show_demo

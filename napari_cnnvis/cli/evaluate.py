@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_cnnvis.cli.method_options import open_baseline
 from napari_cnnvis.cli.model_options import add_model_options, load
+from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import log_file, progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.benchmark_options import BENCHMARKED, BenchmarkOptions, parse_region
@@ -139,9 +140,10 @@ def _add_settings(evaluate: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from napari_cnnvis.evaluate.benchmark import run_benchmark
     from napari_cnnvis.evaluate.benchmark_figure import write_figures
-    from napari_cnnvis.evaluate.benchmark_report import write_report
+    from napari_cnnvis.evaluate.benchmark_report import WRITTEN, write_report
     from napari_cnnvis.evaluate.benchmark_summary import summarise
     from napari_cnnvis.evaluate.benchmark_table import read_benchmark_table
+    from napari_cnnvis.writing import check_folder
 
     if options.limit is not None and options.limit < 1:
         raise CnnVisError(f"--limit {options.limit} leaves no scan; give 1 or more.")
@@ -160,12 +162,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.alignment,
         options.layers,
     )
+    folder = check_folder(
+        options.output, WRITTEN, given_files(options), Path(options.output, "rows").is_dir()
+    )
     scans, left_out = read_benchmark_table(options.table, rois, options.limit)
     models = {name: load(path, options) for name, path in _named(options.model).items()}
     target = options.target
     if target.isdigit() and not any(target in model.class_names for model in models.values()):
         target = int(target)
-    folder = Path(options.output)
     kept = f"what was scored is in {folder}; the same command goes on"
     with stop_in_order(kept) as stop, log_file(folder / "errors.log"):
         result = run_benchmark(

@@ -13,6 +13,7 @@ from napari_cnnvis.cli.method_options import (
     read_scan,
 )
 from napari_cnnvis.cli.model_options import add_model_options, load
+from napari_cnnvis.cli.outputs import add_overwrite, check_outputs
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import DISAGREEMENT, OCCLUDING
@@ -40,15 +41,15 @@ def add_parser(commands: Any) -> None:
     explain.add_argument(
         "-o", "--output", required=True, help="the map: .nii.gz, .nii or .mgz; a .json goes with it"
     )
+    add_overwrite(explain)
     explain.set_defaults(run=_explain)
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from napari_cnnvis.explain.attribution import check_map
     from napari_cnnvis.explain.request import explain
-    from napari_cnnvis.volume import check_writable
 
-    for path in filter(None, (options.output, options.disagreement)):
-        check_writable(path)
+    check_outputs(options, [(options.output, check_map), (options.disagreement, check_map)])
     scan = read_scan(options)
     model = load(options.model, options)
     predictions = model.predict(scan)
@@ -60,7 +61,7 @@ def _explain(options: argparse.Namespace) -> int:
     hierarchy = given_hierarchy(options)
     with stop_in_order() as stop:
         attribution = explain(model, scan, request, hierarchy, progress(), stop.cancel)
-        attribution.save(options.output)
+        attribution.save(options.output, options.overwrite)
         so_far = " so far, marked partial," if attribution.partial else ""
         stop.kept = f"the map{so_far} is in {options.output}"
         if options.disagreement:
@@ -68,10 +69,11 @@ def _explain(options: argparse.Namespace) -> int:
 
             how = request.quantity, request.score, DISAGREEMENT, request.join
             apart = remap(attribution, request.target, *how, smooth=request.smooth)
-            apart.save(options.disagreement)
+            apart.save(options.disagreement, options.overwrite)
     classes = ", ".join(f"{name} {value}" for name, value in model.described(predictions))
     print(f"{model.architecture} on {model.device}: {classes}")
-    for note in (*scan[0].notes, *model.notes, *attribution.notes):
+    notes = (*(n for volume in scan for n in volume.notes), *model.notes, *attribution.notes)
+    for note in dict.fromkeys(notes):
         print(f"note: {note}")
     low, high = attribution.data.min(), attribution.data.max()
     print(f"{attribution.name}: {low:.4g} to {high:.4g}, written to {options.output}")

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from napari_cnnvis.cli.outputs import HOW, add_overwrite, given_files
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.figure.spec import AXES, BACKGROUNDS, LAYOUTS, SIDES, FigureSpec
 
@@ -82,6 +83,7 @@ def add_parser(commands: Any) -> None:
         ("head-only", "the map inside the head alone"),
     ):
         looks.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=what)
+    add_overwrite(figure)
     figure.set_defaults(run=_figure)
 
 
@@ -89,6 +91,7 @@ def _figure(options: argparse.Namespace) -> int:
     from napari_cnnvis.figure.files import check_picture, provenance_beside, write_figure
     from napari_cnnvis.figure.record import read_figure
     from napari_cnnvis.volume import read_volume
+    from napari_cnnvis.writing import is_same_file
 
     if (options.scan is None) != (options.map is None):
         raise CnnVisError("Give a scan and its map: napari-cnnvis figure scan.nii.gz map.nii.gz.")
@@ -101,15 +104,18 @@ def _figure(options: argparse.Namespace) -> int:
     if options.output is None and options.scan is not None:
         raise CnnVisError("Give a picture to write, such as -o plate.png.")
     spec = _given(options, _DEFAULTS if record is None else record.spec)
-    output = check_picture(record.picture if options.output is None else options.output)
+    output = record.picture if options.output is None else options.output
+    again = record is not None and is_same_file(output, record.picture)
+    inputs = [*given_files(options), *([] if again or record is None else [options.record])]
+    output = check_picture(output, inputs, options.overwrite or again, HOW)
     if options.scan is None:
         scan, map_ = record.volumes()
         provenance = record.provenance
     else:
         scan, map_ = read_volume(options.scan), read_volume(options.map)
         provenance = provenance_beside(options.map)
-    written = write_figure(scan, map_, spec, output, provenance)
-    for note in written.notes:
+    written = write_figure(scan, map_, spec, output, provenance, options.overwrite or again)
+    for note in dict.fromkeys((*scan.notes, *written.notes)):
         print(f"note: {note}")
     print(f"{spec.layout}, {spec.width_mm:g} mm, {spec.pixels} pixels wide, written to {output}")
     return 0

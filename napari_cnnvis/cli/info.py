@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from napari_cnnvis.cli.model_options import add_model_options, given_input
@@ -28,11 +29,12 @@ def add_parser(commands: Any) -> None:
 def _info(options: argparse.Namespace) -> int:
     from napari_cnnvis.models.doctor import examine_checkpoint
 
-    shape = None
+    shape, notes = None, ()
     if options.scan:
         from napari_cnnvis.volume import read_volume
 
-        shape = read_volume(options.scan).shape
+        scan = read_volume(options.scan)
+        shape, notes = scan.shape, scan.notes
     report = examine_checkpoint(
         options.checkpoint,
         options.arch,
@@ -51,4 +53,6 @@ def _info(options: argparse.Namespace) -> int:
             cells = " x ".join(map(str, layer.shape))
             star = "  (recommended)" if layer.name == report.recommended else ""
             print(f"  {layer.name}: {layer.channels} x {cells}{star}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
     return 0 if report.usable else 2

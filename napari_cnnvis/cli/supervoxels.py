@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from napari_cnnvis.cli.outputs import add_overwrite, check_outputs
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
 
@@ -36,16 +37,19 @@ def add_parser(commands: Any) -> None:
         required=True,
         help="the whole hierarchy: .npz; or its levels: .nii.gz or .nii (4D) or .npy",
     )
+    add_overwrite(supervoxels)
     supervoxels.set_defaults(run=_supervoxels)
 
 
 def _supervoxels(options: argparse.Namespace) -> int:
     from napari_cnnvis.ucm.build import build_hierarchy
-    from napari_cnnvis.ucm.files import write_levels
+    from napari_cnnvis.ucm.files import check_levels, write_levels
     from napari_cnnvis.volume import check_writable, read_volume, write_volume
+    from napari_cnnvis.writing import check_output
 
-    if options.contours:
-        check_writable(options.contours)
+    whole = options.output.lower().endswith(".npz")
+    outputs = [(options.output, check_output if whole else check_levels)]
+    check_outputs(options, [*outputs, (options.contours, check_writable)])
     volume = read_volume(options.scan)
     with stop_in_order() as stop:
         hierarchy = build_hierarchy(
@@ -55,13 +59,14 @@ def _supervoxels(options: argparse.Namespace) -> int:
             cancel=stop.cancel,
             progress=progress(),
         )
-        if options.output.endswith(".npz"):
-            hierarchy.save(options.output)
+        if whole:
+            hierarchy.save(options.output, options.overwrite)
         else:
-            write_levels(hierarchy, options.output, volume.affine)
+            write_levels(hierarchy, options.output, volume.affine, options.overwrite)
         stop.kept = f"the supervoxels are in {options.output}"
         if options.contours:
-            write_volume(replace(volume, data=hierarchy.contour_map()), options.contours)
+            contours = replace(volume, data=hierarchy.contour_map())
+            write_volume(contours, options.contours, options.overwrite)
     counts = ", ".join(str(len(set(level.tolist()))) for level in hierarchy.levels)
     print(
         f"{hierarchy.n_leaves} supervoxels, levels of {counts} regions, written to {options.output}"

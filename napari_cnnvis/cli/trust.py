@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from napari_cnnvis.cli.method_options import (
@@ -15,6 +14,7 @@ from napari_cnnvis.cli.method_options import (
     read_scan,
 )
 from napari_cnnvis.cli.model_options import add_model_options, load
+from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
@@ -64,12 +64,12 @@ def add_parser(commands: Any) -> None:
 
 def _trust(options: argparse.Namespace) -> int:
     from napari_cnnvis.evaluate.trust import trust_report
+    from napari_cnnvis.evaluate.trust_plot import check_report
     from napari_cnnvis.explain.attribution import Attribution
 
     if options.supervoxels and options.map:
         raise CnnVisError("--supervoxels needs --method sensitivity, not --map.")
-    if os.path.exists(options.output) and not os.path.isdir(options.output):
-        raise CnnVisError(f"{options.output} is a file; give a folder for -o.")
+    check_report(options.output, given_files(options))
     scan = read_scan(options)
     model = load(options.model, options)
     what: ExplainRequest | Attribution
@@ -100,7 +100,8 @@ def _trust(options: argparse.Namespace) -> int:
     marks = {True: "+", False: "-", None: "?"}
     for finding in report.findings:
         print(f"{marks[finding.passed]} {finding.title}: {finding.sentence}")
-    for note in (*scan[0].notes, *model.notes, *report.notes):
+    known = (*(n for volume in scan for n in volume.notes), *model.notes, *report.notes)
+    for note in dict.fromkeys((*known, *report.attribution.notes)):
         print(f"note: {note}")
     print(f"{report.attribution.name}: {report.verdict}")
     print(f"written to {options.output} in {report.seconds:.0f} s")

@@ -21,7 +21,7 @@ from napari_cnnvis.evaluate.benchmark_summary import (
 )
 from napari_cnnvis.evaluate.benchmark_table import TRUTH
 from napari_cnnvis.figure.page import own_settings
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["write_figures"]
 

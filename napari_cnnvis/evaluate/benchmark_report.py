@@ -15,9 +15,9 @@ from napari_cnnvis.evaluate.benchmark_summary import (
     regions_of,
 )
 from napari_cnnvis.evaluate.benchmark_table import TRUTH
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
-__all__ = ["markdown", "write_report"]
+__all__ = ["WRITTEN", "markdown", "write_report"]
 
 _NOTE = """\
 Mean ± standard deviation over {n} scan(s), inside the brain; maps are signed. ROC-AUC 0.5 is
@@ -27,6 +27,13 @@ average precision, mass and rank accuracy and, without a tolerance, for the poin
 the truth, which is optimistic. Seconds are those of the run that gave the map, which may give others
 as well (all layers of Grad-CAM and its kin, baselines, joins).
 """
+
+
+#: the files of a benchmark's folder, beside the rows
+WRITTEN = (
+    *("scores.csv", "summary.csv", "summary.md"),
+    *(f"{n}{end}" for n in ("localisation", "resolution", "regions") for end in (".png", ".svg")),
+)
 
 
 def write_report(summary: Sequence[SummaryRow], folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.localisation import LocalisationScores
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["METRICS", "MapFacts", "RowStore", "ScoreRow", "write_csv"]
 

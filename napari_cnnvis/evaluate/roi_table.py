@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 from scipy.stats import rankdata
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path, check_output
 
 __all__ = ["CSV_COLUMNS", "RoiRow", "roi_table", "write_roi_csv"]
 
@@ -136,7 +136,7 @@ def roi_table(
     ]
 
 
-def write_roi_csv(rows: Sequence[RoiRow], path: str | os.PathLike) -> Path:
+def write_roi_csv(rows: Sequence[RoiRow], path: str | os.PathLike, overwrite: bool = False) -> Path:
     """Write the table as CSV (UTF-8, with the header `CSV_COLUMNS`), complete or not at all.
 
     Numbers are written with all their digits.
@@ -144,9 +144,9 @@ def write_roi_csv(rows: Sequence[RoiRow], path: str | os.PathLike) -> Path:
     Raises
     ------
     VolumeError
-        If the file cannot be written.
+        If the file cannot be written, or is there and `overwrite` is not said.
     """
-    path = Path(path)
+    path = check_output(path, overwrite=overwrite)
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

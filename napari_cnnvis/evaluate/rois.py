@@ -17,6 +17,7 @@ from napari_cnnvis.evaluate.lookup_tables import (
     read_lookup_table,
     table_beside,
 )
+from napari_cnnvis.headers import affine_in_mm
 from napari_cnnvis.volume import Volume, load_image
 
 __all__ = ["Rois", "read_rois", "rois_on", "with_names"]
@@ -73,7 +74,7 @@ def read_rois(path: str | os.PathLike, table: str | os.PathLike | None = None) -
     path = Path(path)
     image, data = load_image(path)
     labels, notes = _labels_of(data, path.name)
-    rois = Rois(labels, np.array(image.affine, dtype=float), {}, {}, str(path.absolute()))
+    rois = Rois(labels, affine_in_mm(image), {}, {}, str(path.absolute()))
     present = _present(labels)
     if not len(present):
         raise VolumeError(f"{path.name} has no region: all its voxels are 0.")

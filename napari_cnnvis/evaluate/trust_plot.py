@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
+import os
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +19,17 @@ from napari_cnnvis.evaluate.deletion import Curves
 from napari_cnnvis.evaluate.network_response import NetworkResponse
 from napari_cnnvis.evaluate.randomisation import Randomisation
 from napari_cnnvis.evaluate.verdict import RANDOMISED
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.explain.attribution import inputs_of
+from napari_cnnvis.reading import read_small
+from napari_cnnvis.writing import atomic_path, check_folder
 
 if TYPE_CHECKING:
     from napari_cnnvis.evaluate.trust import TrustReport
 
-__all__ = ["CSV_COLUMNS", "draw", "save_report"]
+__all__ = ["CSV_COLUMNS", "check_report", "draw", "save_report"]
+
+#: what a report consists of
+FILES = ("trust.json", "curves.csv", "trust.png", "trust.svg")
 
 #: the header of ``curves.csv``: one row for each point of each curve
 CSV_COLUMNS = ("test", "curve", "fraction", "score")
@@ -113,13 +121,13 @@ def save_report(report: TrustReport, folder: str | Path) -> Path:
     Raises
     ------
     VolumeError
-        If a file cannot be written.
+        If a file cannot be written, or see `check_report`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    folder = Path(folder)
+    folder = check_report(folder, inputs_of(report.attribution.provenance))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -143,6 +151,24 @@ def save_report(report: TrustReport, folder: str | Path) -> Path:
     with atomic_path(folder / "trust.svg") as temporary:
         FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None})
     return folder
+
+
+def check_report(
+    folder: str | os.PathLike, inputs: Iterable[str | os.PathLike | None] = ()
+) -> Path:
+    """The folder, if a report can be written into it; an earlier report there is replaced.
+
+    Raises
+    ------
+    VolumeError
+        If it is a file, or a file in it would be lost; see `check_folder`.
+    """
+    folder = Path(folder)
+    own = False
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        said = json.loads(read_small(folder / FILES[0]))
+        own = isinstance(said, dict) and {"verdict", "findings"} <= set(said)
+    return check_folder(folder, FILES, inputs, own)
 
 
 def _rows(report: TrustReport) -> list[tuple[str, str, float, float]]:

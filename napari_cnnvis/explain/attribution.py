@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,18 +15,21 @@ import numpy as np
 
 from napari_cnnvis.conform import Conformed
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.explain.record import read_record, sidecar
+from napari_cnnvis.explain.record import is_record, read_record
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.reading import source_file
 from napari_cnnvis.volume import (
+    WRITABLE,
     Scan,
     Volume,
-    atomic_path,
     channels_of,
+    check_writable,
     read_volume,
     write_volume,
 )
+from napari_cnnvis.writing import PYTHON, atomic_path, check_output, companion, is_same_file
 
-__all__ = ["Attribution", "provenance_of"]
+__all__ = ["Attribution", "check_map", "inputs_of", "provenance_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,23 +99,29 @@ class Attribution:
         record = read_record(path)
         if record is None:
             raise VolumeError(
-                f"{sidecar(path)}, which should hold the record of {Path(path).name}, is missing or "
+                f"{companion(path)}, which should hold the record of {Path(path).name}, is missing or "
                 "damaged; a map is saved as two files that belong together."
             )
         notes, partial = tuple(record.pop("notes", ())), record.pop("partial", False)
         return cls(volume.data, volume.affine, record, volume, partial=partial, notes=notes)
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write the map as float32 NIfTI or MGH, and its provenance as JSON beside it.
 
         ``map.nii.gz`` gets ``map.json``; orientation, sform and qform are the scan's.
 
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Replace a map that is there; never what this map was made from.
+
         Raises
         ------
         VolumeError
-            If the file cannot be written.
+            If the file cannot be written, or see `check_map`.
         """
-        path = Path(path)
+        path = check_map(path, inputs_of(self.provenance), overwrite)
         volume = Volume(
             self.data,
             self.affine,
@@ -120,8 +129,8 @@ class Attribution:
             self.source.header,
             self.source.orientation_known,
         )
-        write_volume(volume, path)
-        with atomic_path(sidecar(path)) as temporary:
+        write_volume(volume, path, overwrite=True)
+        with atomic_path(companion(path)) as temporary:
             temporary.write_text(
                 json.dumps(
                     {**self.provenance, "partial": self.partial, "notes": self.notes}, indent=2
@@ -129,6 +138,59 @@ class Attribution:
                 + "\n"
             )
         return path
+
+
+def check_map(
+    path: str | os.PathLike,
+    inputs: Iterable[str | os.PathLike | None] = (),
+    overwrite: bool = False,
+    how: str = PYTHON,
+) -> Path:
+    """The path, if a map and its record can be written there; to be asked before a long run.
+
+    Parameters
+    ----------
+    path, inputs, overwrite, how
+        See `check_output`.
+
+    Raises
+    ------
+    VolumeError
+        If they cannot: see `check_writable`. Neither is a JSON replaced that is not a map's
+        record, or that belongs to another image.
+    """
+    inputs = list(inputs)
+    path = check_writable(path, inputs, overwrite, how)
+
+    def own(record: Path) -> bool:
+        others = (path.with_name(record.stem + ending) for ending in WRITABLE)
+        alone = not any(os.path.lexists(o) and not is_same_file(o, path) for o in others)
+        return alone and is_record(record)
+
+    check_output(companion(path), inputs, overwrite, how, own)
+    return path
+
+
+def inputs_of(provenance: Mapping[str, Any]) -> list[str]:
+    """The files that a map was made from, as far as its record says."""
+    scan, baselines, model, hierarchy = (
+        part if isinstance(part := provenance.get(name), Mapping) else {}
+        for name in ("scan", "baseline_sources", "model", "hierarchy")
+    )
+    others = [
+        other.get("source")
+        for other in _list(scan.get("other_channels"))
+        if isinstance(other, Mapping)
+    ]
+    sources = [scan.get("source"), *others, *baselines.values()]
+    files = [source_file(source)[0] for source in sources if isinstance(source, str)]
+    more = [model.get("path"), *_list(hierarchy.get("files"))]
+    return [one for one in (*files, *more) if isinstance(one, str) and one]
+
+
+def _list(value: Any) -> list[Any]:
+    """A list of a record, and nothing for what is none."""
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def provenance_of(

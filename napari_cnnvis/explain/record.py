@@ -19,22 +19,18 @@ from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CnnVisError, MethodError, shortened
 from napari_cnnvis.explain.options import ALIGNMENTS, JOINS, METHODS, PRECISIONS, QUANTITIES, SCORES
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
+from napari_cnnvis.reading import read_small
 from napari_cnnvis.ucm.options import BOUNDARIES
+from napari_cnnvis.writing import companion
 
-__all__ = ["checked_record", "read_record", "sidecar", "split_source"]
+__all__ = ["checked_record", "is_record", "read_record"]
 
-#: bytes of a record, letters of a text in it, entries of a list, how deep values are nested
-_LARGEST_FILE, _LONGEST_TEXT, _LONGEST_LIST, _DEEPEST = 2**22, 4_000, 10_000, 8
+#: letters of a text in a record, entries of a list, how deep values are nested
+_LONGEST_TEXT, _LONGEST_LIST, _DEEPEST = 4_000, 10_000, 8
 #: maps that are no method's, but made of other maps
 _DIFFERENCE = "Difference"
 
 Check = Callable[[Any], Any]
-
-
-def sidecar(path: str | os.PathLike) -> Path:
-    """Where the record of a map lies: ``map.json`` beside ``map.nii.gz``."""
-    path = Path(path)
-    return path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".json")
 
 
 def read_record(path: str | os.PathLike) -> dict[str, Any] | None:
@@ -45,24 +41,22 @@ def read_record(path: str | os.PathLike) -> dict[str, Any] | None:
     MethodError
         If it is a map's record, but a part of it is none that a run writes.
     """
-    side = sidecar(path)
+    record = _record_in(companion(path))
+    return None if record is None else checked_record(record)
+
+
+def is_record(path: Path) -> bool:
+    """Whether a JSON is the record of a map."""
+    return _record_in(path) is not None
+
+
+def _record_in(path: Path) -> dict[str, Any] | None:
     try:
-        if not side.is_file() or side.stat().st_size > _LARGEST_FILE:
-            return None
-        content = json.loads(side.read_text(encoding="utf-8"))
+        content = json.loads(read_small(path))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or not {"method", "class_name", "versions"} <= set(content):
-        return None
-    return checked_record(content)
-
-
-def split_source(source: str) -> tuple[str, int | None]:
-    """The file that a volume was read from, and which volume of it: ``scan.nii#3`` is volume 3."""
-    name, mark, number = source.rpartition("#")
-    if not mark or re.fullmatch(r"[0-9]{1,9}", number) is None or os.path.exists(source):
-        return source, None
-    return name, int(number)
+    known = {"method", "class_name", "versions"}
+    return content if isinstance(content, dict) and known <= set(content) else None
 
 
 def checked_record(record: Any) -> dict[str, Any]:

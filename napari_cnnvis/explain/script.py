@@ -8,7 +8,8 @@ from typing import Any
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, shortened
 from napari_cnnvis.explain.options import METHODS, SCORES, ExplainRequest
-from napari_cnnvis.explain.record import checked_record, split_source
+from napari_cnnvis.explain.record import checked_record
+from napari_cnnvis.reading import source_file
 
 __all__ = ["request_of", "script_of"]
 
@@ -146,7 +147,7 @@ def _read(scan: dict[str, Any]) -> str:
 
 
 def _read_file(source: str) -> str:
-    path, index = split_source(source)
+    path, index = source_file(source)
     return f"cv.read_volume({path!r}{'' if index is None else f', index={index}'})"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from napari_cnnvis.explain.record import read_record
 from napari_cnnvis.figure.plate import Plate, draw_plate, pixels_of
 from napari_cnnvis.figure.record import FigureRecord, Origin, record_path, versions
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.volume import Volume, atomic_path
+from napari_cnnvis.reading import source_file
+from napari_cnnvis.volume import Volume
+from napari_cnnvis.writing import PYTHON, atomic_path, check_output
 
 __all__ = ["ENDINGS", "check_picture", "provenance_beside", "save_plate", "write_figure"]
 
@@ -34,6 +36,7 @@ def write_figure(
     spec: FigureSpec,
     path: str | os.PathLike,
     provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> FigureRecord:
     """Draw a map on its scan into a file, with a JSON beside it that draws it again.
 
@@ -48,6 +51,8 @@ def write_figure(
         colour bars' ticks are not pixels. ``plate.png`` gets ``plate.json``.
     provenance : mapping, optional
         The map's record, for title and unit; an Attribution has its own.
+    overwrite : bool
+        Replace a picture that is there, with its JSON.
 
     Returns
     -------
@@ -60,7 +65,9 @@ def write_figure(
         If the ending is not one of these, the map is not on the scan's grid, a position lies
         outside, or the file cannot be written.
     """
-    path = check_picture(path)
+    source = map_.source if isinstance(map_, Volume) else map_.source.source
+    inputs = [source_file(one)[0] for one in (scan.source, source)]
+    path = check_picture(path, inputs, overwrite)
     if not isinstance(map_, Volume):
         provenance = {**map_.provenance, "partial": map_.partial, **(provenance or {})}
         map_ = Volume(map_.data, map_.affine, map_.name)
@@ -80,24 +87,33 @@ def write_figure(
     return record
 
 
-def check_picture(path: str | os.PathLike) -> Path:
-    """The path, if a figure can be written there.
+def check_picture(
+    path: str | os.PathLike,
+    inputs: Iterable[str | os.PathLike | None] = (),
+    overwrite: bool = False,
+    how: str = PYTHON,
+) -> Path:
+    """The path, if a figure and its JSON can be written there.
+
+    Parameters
+    ----------
+    path, inputs, overwrite, how
+        See `check_output`.
 
     Raises
     ------
     CnnVisError
-        If the ending is not one of `ENDINGS`, the folder does not exist, or another file's
-        JSON lies where that of the picture would go.
+        If the ending is not one of `ENDINGS`, another file's JSON lies where that of the
+        picture would go, or see `check_output`.
     """
-    path = Path(path)
+    path, inputs = Path(path), list(inputs)
     if path.suffix.lower() not in ENDINGS:
         raise CnnVisError(
             f"A figure cannot be written as {path.name}; use one of the endings "
             f"{', '.join(ENDINGS)}."
         )
-    if not path.parent.is_dir():
-        raise CnnVisError(f"Cannot write {path}: there is no folder {path.parent}.")
-    record_path(path)
+    check_output(path, inputs, overwrite, how)
+    check_output(record_path(path), inputs, overwrite, how)
     return path
 
 

@@ -16,7 +16,9 @@ import numpy as np
 
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.volume import Volume, atomic_path, read_volume
+from napari_cnnvis.reading import read_small, source_file
+from napari_cnnvis.volume import Volume, read_volume
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["FigureRecord", "Origin", "read_figure", "read_view", "record_path", "save_view"]
 
@@ -51,12 +53,11 @@ class Origin:
     def of(cls, volume: Volume, path: str | os.PathLike | None = None) -> Origin:
         """Of a volume, and the file it came from where it does not say so itself."""
         source = str(volume.source if path is None else Path(path).absolute())
-        name, mark, number = source.rpartition("#")
-        index = int(number) if mark and number.isdigit() and not os.path.exists(source) else None
+        file, index = source_file(source)
         ras = volume.reoriented("RAS")
         return cls(
             volume.name,
-            source if index is None else name,
+            file,
             index,
             hashlib.sha256(np.ascontiguousarray(ras.data, "<f4").tobytes()).hexdigest(),
             tuple(tuple(float(v) for v in row) for row in ras.affine),
@@ -214,8 +215,8 @@ def record_path(picture: str | os.PathLike) -> Path:
 
 def _values(path: Path) -> dict[str, Any] | None:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads(read_small(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) and _KEY in values else None
 

@@ -311,6 +311,7 @@ def save_model(
     training: dict[str, Any] | None = None,
     arch: str | None = None,
     output: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a network as the project's own safetensors file, which says all that is needed to load it.
 
@@ -330,6 +331,8 @@ def save_model(
     arch : str, optional
         ``"module:callable(arguments)"``, as for `load_model`.
     output : {"softmax", "sigmoid", "regression"}, optional
+    overwrite : bool
+        Replace a file that is there.
 
     Raises
     ------
@@ -337,7 +340,7 @@ def save_model(
         If nothing says what the network is, the number of class names is another
         one, or the path ends otherwise.
     VolumeError
-        If the folder does not exist or cannot be written to.
+        If the folder does not exist or cannot be written to, or there is such a file.
     """
     path = Path(path)
     if isinstance(module, Model):
@@ -376,7 +379,7 @@ def save_model(
         header["class_names"] = list(class_names)
     if output:
         header["output"] = output
-    write_safetensors(path, module.state_dict(), header)
+    write_safetensors(path, module.state_dict(), header, overwrite)
     return path
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.lasagne import read_lasagne
 from napari_cnnvis.models.pickles import StandIn, load_pickle, modules_state
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path, check_output
 
 __all__ = [
     "HEADER_PARTS",
@@ -189,8 +189,17 @@ def check_header(header: Any, path: Any) -> dict[str, Any]:
     return header
 
 
-def write_safetensors(path: Path, state: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
-    """Write tensors with the project's JSON header, moved into place when complete."""
+def write_safetensors(
+    path: Path, state: dict[str, torch.Tensor], header: dict[str, Any], overwrite: bool = False
+) -> None:
+    """Write tensors with the project's JSON header, moved into place when complete.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be written, or is there and `overwrite` is not said.
+    """
+    check_output(path, overwrite=overwrite)
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})

@@ -12,7 +12,7 @@ import platformdirs
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["Recipe", "file_hash", "remember", "remembered"]
 

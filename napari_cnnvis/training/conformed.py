@@ -17,7 +17,8 @@ from napari_cnnvis.errors import VolumeError, in_plain_words
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.training.grids import completed, other_grids, read_grid, unlike_most
 from napari_cnnvis.training.study import Study, StudyProblems
-from napari_cnnvis.volume import atomic_path, read_volume
+from napari_cnnvis.volume import read_volume
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["ConformedScans"]
 

@@ -34,7 +34,7 @@ from napari_cnnvis.training.normalise import Normalised
 from napari_cnnvis.training.recipes import Recipe
 from napari_cnnvis.training.sampling import BalancedSampler
 from napari_cnnvis.training.task import ClassifierTask, ScanDataset, loader
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
 __all__ = ["NETWORK", "RESULT", "FoldJob", "Hardware", "run_fold"]
 
@@ -231,7 +231,13 @@ def _finish(
         **job.record,
     }
     save_model(
-        network, job.folder / NETWORK, job.class_names, job.spec, record, arch=job.arch or None
+        network,
+        job.folder / NETWORK,
+        job.class_names,
+        job.spec,
+        record,
+        arch=job.arch or None,
+        overwrite=True,
     )
     result = {
         "fold": job.fold.name,

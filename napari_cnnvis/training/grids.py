@@ -13,6 +13,8 @@ import numpy as np
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
 from napari_cnnvis.conform import InputSpec
+from napari_cnnvis.headers import affine_in_mm
+from napari_cnnvis.reading import check_plain
 
 __all__ = ["Grid", "completed", "other_grids", "read_grid", "unlike_most"]
 
@@ -44,15 +46,15 @@ class Grid:
 def read_grid(path: Path) -> Grid | None:
     """The grid of a scan, None if its header cannot be read or it is not one volume."""
     try:
-        image = nib.load(path)
-        header = image.header
+        image = nib.load(check_plain(path, "an image file"))
+        header, affine = image.header, affine_in_mm(image)
         known = not hasattr(header, "get_sform") or header["sform_code"] or header["qform_code"]
         shape = tuple(n for n in image.shape if n > 1)
-        spacing = np.round(nib.affines.voxel_sizes(image.affine), 2)
+        spacing = np.round(nib.affines.voxel_sizes(affine), 2)
         if len(shape) != 3:
             return None
-        orientation = "".join(aff2axcodes(image.affine))
-        order = ornt_transform(io_orientation(image.affine), axcodes2ornt("RAS"))[:, 0].astype(int)
+        orientation = "".join(aff2axcodes(affine))
+        order = ornt_transform(io_orientation(affine), axcodes2ornt("RAS"))[:, 0].astype(int)
         place = np.argsort(order)
         return Grid(
             tuple(shape[axis] for axis in place),

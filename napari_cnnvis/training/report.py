@@ -14,9 +14,15 @@ from napari_cnnvis.figure.page import own_settings
 from napari_cnnvis.training.fold_run import RESULT
 from napari_cnnvis.training.metrics import mean_and_deviation
 from napari_cnnvis.training.study import Study
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path
 
-__all__ = ["write_fold_files", "write_report"]
+__all__ = ["WRITTEN", "write_fold_files", "write_report"]
+
+#: the files of a training's folder, beside the folds
+WRITTEN = (
+    *("predictions.csv", "metrics.csv"),
+    *(f"{name}{ending}" for name in ("roc", "learning_curves") for ending in (".png", ".svg")),
+)
 
 
 def write_fold_files(folder: Path, study: Study, result: dict[str, Any]) -> None:

@@ -21,9 +21,9 @@ from napari_cnnvis.training.fold_run import RESULT, FoldJob, Hardware, run_fold
 from napari_cnnvis.training.folds import Fold, make_folds
 from napari_cnnvis.training.networks import NetworkPlan
 from napari_cnnvis.training.recipes import Recipe
-from napari_cnnvis.training.report import write_fold_files, write_report
+from napari_cnnvis.training.report import WRITTEN, write_fold_files, write_report
 from napari_cnnvis.training.study import Study
-from napari_cnnvis.volume import atomic_path
+from napari_cnnvis.writing import atomic_path, check_folder
 
 __all__ = ["TrainingPlan", "train"]
 
@@ -135,6 +135,8 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise VolumeError(f"Cannot make the folder {folder}: {exc.strerror}.") from exc
+    inputs = [plan.study.table, plan.network.start_from]
+    check_folder(folder, WRITTEN, inputs, own=(folder / _SETTINGS).is_file())
     with FileLock(folder / ".settings.lock"):
         _check_settings(folder / _SETTINGS, plan.settings())
     cache = folder / "conformed" if plan.cache is None else plan.cache

@@ -8,10 +8,9 @@ or folders of PPM slices.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,11 +18,14 @@ import nibabel as nib
 import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.reading import check_fits, check_plain, unpacks_too_far
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.ppm import level_folders, read_slices
-from napari_cnnvis.volume import atomic_path, load_image
+from napari_cnnvis.volume import load_image
+from napari_cnnvis.writing import PYTHON, atomic_path, check_output
 
 __all__ = [
+    "check_levels",
     "is_saved_hierarchy",
     "load_hierarchy",
     "read_levels",
@@ -35,21 +37,31 @@ __all__ = [
 FORMAT = "napari-cnnvis hierarchy"
 VERSION = 1
 _ARRAYS = ("leaves", "parents", "altitudes", "levels")
+_CHOOSE = "a saved hierarchy (.npz) or a label volume"
+_LEVELS = (".nii", ".nii.gz", ".npy")
 
 
-def save_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike) -> Path:
+def save_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike, overwrite: bool = False) -> Path:
     """Write a hierarchy to one compressed ``.npz``, beside the target and moved into place.
 
     It holds no affine: a hierarchy lies on the voxels of its volume.
 
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+    path : path-like
+    overwrite : bool
+        Replace a file that is there; never one that the hierarchy was read from.
+
     Raises
     ------
     VolumeError
-        If the ending is another, or the folder cannot be written to.
+        If the ending is another, the folder cannot be written to, or there is such a file.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise VolumeError(f"Cannot write {path.name}; a hierarchy is saved as .npz.")
+    check_output(path, hierarchy.origin.get("files") or (), overwrite)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -135,7 +147,10 @@ def read_levels(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[n
 
 
 def write_levels(
-    hierarchy: Hierarchy, path: str | os.PathLike, affine: np.ndarray | None = None
+    hierarchy: Hierarchy,
+    path: str | os.PathLike,
+    affine: np.ndarray | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the levels of a hierarchy as label volumes, fine to coarse; 0 = background.
 
@@ -146,6 +161,8 @@ def write_levels(
         ``.nii`` or ``.nii.gz`` (levels along the last axis) or ``.npy`` (along the first).
     affine : array, shape (4, 4), optional
         The scan's; NIfTI needs it.
+    overwrite : bool
+        Replace a file that is there; never one that the hierarchy was read from.
 
     Raises
     ------
@@ -153,11 +170,9 @@ def write_levels(
         If NIfTI is asked for without an affine.
     VolumeError
         If there are no levels, the ending is another, the affine is not a 4 x 4 matrix,
-        or the folder cannot be written to.
+        the folder cannot be written to, or there is such a file.
     """
-    path = Path(path)
-    if not path.name.lower().endswith((".nii", ".nii.gz", ".npy")):
-        raise VolumeError(f"Cannot write {path.name}; use one of the endings .nii, .nii.gz, .npy.")
+    path = check_levels(path, hierarchy.origin.get("files") or (), overwrite)
     if not len(hierarchy.levels):
         raise VolumeError("The hierarchy has no levels to write; build it with counts=[300, 75].")
     labels = [hierarchy.label_volume(level) for level in hierarchy.levels]
@@ -181,6 +196,19 @@ def write_levels(
     return path
 
 
+def check_levels(
+    path: str | os.PathLike,
+    inputs: Iterable[str | os.PathLike | None] = (),
+    overwrite: bool = False,
+    how: str = PYTHON,
+) -> Path:
+    """The path, if `write_levels` can write there; see `check_output`."""
+    path = Path(path)
+    if not path.name.lower().endswith(_LEVELS):
+        raise VolumeError(f"Cannot write {path.name}; use one of the endings {', '.join(_LEVELS)}.")
+    return check_output(path, inputs, overwrite, how)
+
+
 def _levels_of(path: Path) -> list[np.ndarray]:
     if path.is_dir():
         return [read_slices(folder) for folder in level_folders(path)]
@@ -190,6 +218,7 @@ def _levels_of(path: Path) -> list[np.ndarray]:
     if path.suffix.lower() == ".npz":
         return _split(_array_of_labels(_read_npz(path), path), 0, path)
     if path.suffix.lower() == ".npy":
+        check_fits(check_plain(path, _CHOOSE).stat().st_size, path)
         with _opened(path) as file:
             labels = np.lib.format.read_array(file, allow_pickle=False)
         return _split(labels, 0, path)
@@ -234,21 +263,31 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         if file.read(2) != b"PK":
             raise VolumeError(f"{path} is not an .npz file; choose one that numpy wrote.")
         with zipfile.ZipFile(file) as archive:
-            return {
-                name.removesuffix(".npy"): np.lib.format.read_array(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
+            packed, inside = path.stat().st_size, sum(m.file_size for m in archive.infolist())
+            if unpacks_too_far(packed, inside):
+                raise VolumeError(
+                    f"{path} has {packed / 1e6:.3g} MB but unpacks to {inside / 1e9:.3g} GB, which no "
+                    "label volume does; it was not opened."
                 )
-                for name in archive.namelist()
-            }
+            check_fits(inside, path)
+            arrays = {}
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    arrays[name.removesuffix(".npy")] = _read_array(member)
+            return arrays
+
+
+def _read_array(file: IO[bytes]) -> np.ndarray:
+    array = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):  # to the end, where the checksum is tested
+        raise ValueError("more than an array")
+    return array
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """A file to decode in the block, with whatever goes wrong in one sentence."""
-    if not path.is_file():
-        raise VolumeError(f"There is no file {path}; choose one that exists.")
-    if path.stat().st_size == 0:
-        raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
+    check_plain(path, _CHOOSE)
     try:
         with path.open("rb") as file:
             yield file

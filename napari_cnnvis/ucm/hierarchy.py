@@ -139,17 +139,23 @@ class Hierarchy:
         origin = {"files": [os.path.abspath(file) for file in files], "background": background}
         return replace(cls.from_levels(read_levels(path), background), origin=origin)
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write it to one ``.npz`` file; see `files.save_hierarchy`.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Replace a file that is there; never one that it was read from.
 
         Raises
         ------
         VolumeError
-            If the file cannot be written.
+            If the file cannot be written, or is there.
         """
         from napari_cnnvis.ucm.files import save_hierarchy
 
-        return save_hierarchy(self, path)
+        return save_hierarchy(self, path, overwrite)
 
     @cached_property
     def n_leaves(self) -> int:

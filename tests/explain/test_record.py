@@ -13,9 +13,11 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis.errors import CnnVisError, MethodError
-from napari_cnnvis.explain.record import checked_record, read_record, sidecar, split_source
+from napari_cnnvis.explain.record import checked_record, read_record
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.script import request_of, script_of
+from napari_cnnvis.reading import source_file
+from napari_cnnvis.writing import companion
 
 SCAN = cv.Volume(
     np.random.default_rng(0).random((9, 10, 8)).astype(np.float32),
@@ -214,12 +216,12 @@ def test_json_of_something_else_is_no_record(tmp_path, text):
     [("map.nii.gz", "map.json"), ("map.nii", "map.json"), ("a.b.mgz", "a.b.json")],
 )
 def test_where_a_record_lies(tmp_path, name, side):
-    assert sidecar(tmp_path / name) == tmp_path / side
+    assert companion(tmp_path / name) == tmp_path / side
 
 
 def test_a_hash_in_a_folders_name_is_no_volume_of_a_4d_file():
-    assert split_source("/data/sub#1/scan.nii") == ("/data/sub#1/scan.nii", None)
-    assert split_source("/data/sub#1/scan.nii#3") == ("/data/sub#1/scan.nii", 3)
-    assert split_source("scan.nii#-3") == ("scan.nii#-3", None)
-    assert split_source("") == ("", None)
+    assert source_file("/data/sub#1/scan.nii") == ("/data/sub#1/scan.nii", None)
+    assert source_file("/data/sub#1/scan.nii#3") == ("/data/sub#1/scan.nii", 3)
+    assert source_file("scan.nii#-3") == ("scan.nii#-3", None)
+    assert source_file("") == ("", None)
     assert "cv.read_volume('/data/sub#1/scan.nii', index=3)" in script_of(RECORDS[0])
