@@ -141,6 +141,6 @@ def test_a_csv_that_fails_leaves_the_old_one(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
     with pytest.raises(AttributeError):
-        write_roi_csv([None], path)
+        write_roi_csv([None], path, overwrite=True)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]

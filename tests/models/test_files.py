@@ -70,7 +70,7 @@ def test_an_existing_safetensors_file_is_kept_when_writing_fails(tmp_path):
     path = tmp_path / "net.safetensors"
     write_safetensors(path, weights(), {"version": 1})
     with pytest.raises(TypeError):
-        write_safetensors(path, {}, {"training": object()})
+        write_safetensors(path, {}, {"training": object()}, overwrite=True)
     assert same(read_file(path).state)
     assert list(tmp_path.iterdir()) == [path]
 

@@ -52,7 +52,7 @@ def assert_levels(levels, expected):
 @given(hierarchy=st.from_type(Hierarchy))
 def test_a_saved_hierarchy_comes_back_equal(folder, hierarchy):
     path = folder / "hierarchy.npz"
-    assert hierarchy.save(path) == path
+    assert hierarchy.save(path, overwrite=True) == path
     assert_equal(Hierarchy.load(path), hierarchy)
     assert_equal(Hierarchy.read(path), hierarchy)
     assert [p.name for p in folder.iterdir()] == [path.name]
@@ -160,7 +160,7 @@ def test_another_version_is_refused(tmp_path, hierarchy, version, plain):
     ("write", "text"),
     [
         (lambda p: None, "There is no file"),
-        (lambda p: p.mkdir(), "There is no file"),
+        (lambda p: p.mkdir(), "is a folder"),
         (lambda p: p.write_bytes(b""), "is empty"),
         (lambda p: p.write_text("label,path"), "not an .npz file"),
         (lambda p: np.savez(p, levels=np.ones(3)), "not a saved hierarchy"),
@@ -426,7 +426,7 @@ def test_truncated_label_volumes_are_refused(folder, plain, data, ending):
 @given(hierarchy=st.from_type(Hierarchy))
 def test_written_levels_come_back(folder, ending, hierarchy):
     path = folder / f"written{ending}"
-    assert write_levels(hierarchy, path, AFFINE) == path
+    assert write_levels(hierarchy, path, AFFINE, overwrite=True) == path
     expected = [hierarchy.label_volume(level) for level in hierarchy.levels]
     assert_levels(read_levels(path), expected)
     background = 0 if (hierarchy.leaves == 0).any() else None
