@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.evaluate.freesurfer_labels import freesurfer_labels
+from napari_cnnvis.reading import check_plain
 
 __all__ = ["LookupTable", "freesurfer_table", "read_lookup_table", "table_beside"]
 
@@ -22,14 +21,10 @@ Colour = tuple[int, int, int]
 _ENDINGS = (".tsv", ".txt", ".csv", ".label", ".lut", ".ctab")
 #: how far up a table of a BIDS data set may lie
 _BIDS_LEVELS = 4
-_TEXT_LIMIT = 4_000_000
-
-# ITK-SNAP: number, red, green, blue, alpha, visible, in the mesh, "name"
-_ITK_SNAP = re.compile(r'^(-?\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[\d.]+\s+[01]\s+[01]\s+"([^"]*)"$')
-# FreeSurfer: number, name, red, green, blue, alpha
-_FREESURFER = re.compile(r"^(-?\d+)\s+(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)(?:\s+\d+)?$")
-# a number, a name without spaces, then perhaps another number, as AAL has it
-_PAIR = re.compile(r"^(-?\d+)\s+(\S*[^\W\d]\S*(?:\s+\S*[^\W\d]\S*)*)(?:\s+-?[\d.]+)*$")
+#: bytes of a table, and letters of a line
+_TEXT_LIMIT, _LINE_LIMIT = 1_000_000, 20_000
+#: digits of a label
+_DIGITS = 18
 
 _INDEX_COLUMNS = ("index", "no", "no.", "number", "id", "value", "label", "labels", "key", "roi")
 _NAME_COLUMNS = (
@@ -76,6 +71,11 @@ def read_lookup_table(path: str | os.PathLike) -> LookupTable:
     path = Path(path)
     lines = [line.strip() for line in _text_of(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+    if max(map(len, lines), default=0) > _LINE_LIMIT:
+        raise VolumeError(
+            f"{path.name} has lines of more than {_LINE_LIMIT:,} letters, so it is no look-up table; "
+            "choose a text file with a label a line."
+        )
     rows = _plain_rows(lines)
     if rows is None:
         rows = list(_delimited_rows(lines))
@@ -126,7 +126,7 @@ def freesurfer_table(labels: Sequence[int], name: str = "") -> LookupTable | Non
     """
     known = freesurfer_labels()
     there = [int(label) for label in labels if int(label) in known]
-    told = re.search(r"aseg|aparc|wmparc|synthseg", name.lower()) is not None
+    told = any(part in name.lower() for part in ("aseg", "aparc", "wmparc", "synthseg"))
     # masks with the labels 1, 2, 3 are not; 2 and 3 alone could be anything
     alike = len(there) == len(labels) and max(there, default=0) >= 10
     if not there or not (told or alike):
@@ -136,8 +136,7 @@ def freesurfer_table(labels: Sequence[int], name: str = "") -> LookupTable | Non
 
 
 def _text_of(path: Path) -> str:
-    if not path.is_file():
-        raise VolumeError(f"There is no look-up table {path}.")
+    check_plain(path, "a look-up table, a text file")
     try:
         if path.stat().st_size > _TEXT_LIMIT:
             raise VolumeError(f"{path.name} is too large for a look-up table; choose a text file.")
@@ -160,22 +159,79 @@ Row = tuple[int, str, Colour | None]
 
 def _plain_rows(lines: Sequence[str]) -> list[Row] | None:
     """The rows of a table without header and separators; None if a line is not of one."""
-    for pattern, read in ((_ITK_SNAP, _of_itk_snap), (_FREESURFER, _of_freesurfer)):
-        found = [pattern.match(line) for line in lines]
-        if lines and all(found):
-            return [read(m) for m in found]
-    if any(re.search(r"[\t,;|]", line) for line in lines):
+    readers = [_itk_snap_row, _freesurfer_row]
+    if not any(mark in line for line in lines for mark in "\t,;|"):
+        readers.append(_pair_row)
+    for read in readers:
+        rows = list(_rows_until_none(lines, read))
+        if lines and len(rows) == len(lines):
+            return rows
+    return None
+
+
+def _rows_until_none(lines: Sequence[str], read: Callable[[str], Row | None]) -> Iterator[Row]:
+    """The rows of the lines up to the first that `read` cannot read."""
+    for line in lines:
+        row = read(line)
+        if row is None:
+            return
+        yield row
+
+
+# no regular expressions: what goes back to try again can take for ever on a hostile line
+def _itk_snap_row(line: str) -> Row | None:
+    """Number, red, green, blue, alpha, visible, in the mesh, "name"."""
+    parts = line.split(None, 7)
+    if len(parts) < 8 or not _is_label(parts[0]) or not all(map(_is_number, parts[1:4])):
         return None
-    found = [_PAIR.match(line) for line in lines]
-    return [(int(m[1]), m[2], None) for m in found] if lines and all(found) else None
+    quoted, inside = parts[7], parts[7][1:-1]
+    if len(quoted) < 2 or quoted[0] != '"' or quoted[-1] != '"' or '"' in inside:
+        return None
+    if not _is_decimal(parts[4]) or not {parts[5], parts[6]} <= {"0", "1"}:
+        return None
+    return int(parts[0]), inside, _colour(*parts[1:4])
 
 
-def _of_itk_snap(m: re.Match[str]) -> Row:
-    return int(m[1]), m[5], _colour(m[2], m[3], m[4])
+def _freesurfer_row(line: str) -> Row | None:
+    """Number, name, red, green, blue, perhaps alpha."""
+    for numbers in (4, 3):
+        parts = line.rsplit(None, numbers)
+        head = parts[0].split(None, 1)
+        if len(parts) == numbers + 1 and len(head) == 2 and all(map(_is_number, parts[1:])):
+            number, name = head
+            return (
+                (int(number), name.strip('"'), _colour(*parts[1:4])) if _is_label(number) else None
+            )
+    return None
 
 
-def _of_freesurfer(m: re.Match[str]) -> Row:
-    return int(m[1]), m[2].strip('"'), _colour(m[3], m[4], m[5])
+def _pair_row(line: str) -> Row | None:
+    """A number and a name of words, then perhaps other numbers, as AAL has it."""
+    number, *rest = line.split(None, 1)
+    if not rest or not _is_label(number):
+        return None
+    words = rest[0].split()
+    n_words = next((n for n, word in enumerate(words) if not _has_letter(word)), len(words))
+    after = words[n_words:]
+    if not n_words or not all(_is_decimal(part.removeprefix("-")) for part in after):
+        return None
+    return int(number), rest[0].rsplit(None, len(after))[0] if after else rest[0], None
+
+
+def _is_decimal(text: str) -> bool:
+    return bool(text) and all(c == "." or c.isdecimal() for c in text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS
+
+
+def _is_label(text: str) -> bool:
+    return _is_number(text.removeprefix("-"))
+
+
+def _has_letter(word: str) -> bool:
+    return any(c == "_" or (c.isalnum() and not c.isdecimal()) for c in word)
 
 
 def _delimited_rows(lines: Sequence[str]) -> Iterator[Row]:
@@ -183,7 +239,10 @@ def _delimited_rows(lines: Sequence[str]) -> Iterator[Row]:
     if not lines:
         return
     separator = max("\t,;|", key=lines[0].count)
-    cells = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    try:
+        cells = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    except csv.Error:  # a quotation mark that nothing closes
+        return
     header: dict[str, int] = {}
     if not _is_whole(cells[0][0]):
         header = {cell.lower().lstrip("#").strip(): n for n, cell in enumerate(cells.pop(0))}
@@ -192,7 +251,7 @@ def _delimited_rows(lines: Sequence[str]) -> Iterator[Row]:
         return
     for row in cells:
         if max(index, name) < len(row) and _is_whole(row[index]) and row[name]:
-            yield int(float(row[index])), row[name], _colour_of(row, colour)
+            yield int(row[index].partition(".")[0]), row[name], _colour_of(row, colour)
 
 
 def _columns(
@@ -223,21 +282,25 @@ def _colour_of(row: Sequence[str], columns: tuple[int, ...]) -> Colour | None:
     if len(columns) == 3:
         return _colour(*(row[n] for n in columns))
     text = row[columns[0]].lstrip("#")
-    if re.fullmatch(r"[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", text):
+    if set(text) <= _HEX and len(text) in (6, 8):
         return int(text[:2], 16), int(text[2:4], 16), int(text[4:6], 16)
-    if re.fullmatch(r"[0-9a-fA-F]{3}", text):
+    if set(text) <= _HEX and len(text) == 3:
         return tuple(17 * int(digit, 16) for digit in text)
     numbers = re.findall(r"\d+", text)
     return _colour(*numbers[:3]) if len(numbers) >= 3 else None
 
 
+_HEX = set("0123456789abcdefABCDEF")
+
+
 def _colour(*channels: str) -> Colour | None:
     try:
-        red, green, blue = (int(np.clip(float(c), 0, 255)) for c in channels)
+        red, green, blue = (int(min(max(float(c), 0), 255)) for c in channels)
     except ValueError:
         return None
     return red, green, blue
 
 
 def _is_whole(cell: str) -> bool:
-    return re.fullmatch(r"-?\d+(\.0+)?", cell) is not None
+    whole, _, fraction = cell.partition(".")
+    return _is_label(whole) and (cell == whole or bool(fraction)) and not fraction.strip("0")

@@ -1,5 +1,9 @@
 """Look-up tables: what FreeSurfer, BIDS, ITK-SNAP and plain tables call their labels."""
 
+import contextlib
+import itertools
+import time
+
 import pytest
 
 from napari_cnnvis.errors import VolumeError
@@ -158,3 +162,50 @@ def test_freesurfers_names_are_for_freesurfers_numbers(labels, name, expected):
     assert (table is not None) == expected
     if expected:
         assert set(table.names) == set(table.colours) <= set(labels)
+
+
+UNITS = [" ", "a ", "1 ", "%", '"', "\t", "a", "1", ",", '""', "_", "-1 ", ".", ";a", "% a", "<a>"]
+
+
+@pytest.mark.parametrize("start", ["", "1 ", "index\tname\n", "1 a ", '1 1 1 1 1 1 1 "'])
+def test_no_line_takes_long(tmp_path, start):
+    seconds = []
+    for unit, end in itertools.product(UNITS, ("", " %", " 1 2 3 0", '"')):
+        line = start + unit * (10_000 // len(unit)) + end
+        (tmp_path / "hostile.txt").write_text(f"{line}\n{line}")
+        before = time.process_time()
+        with contextlib.suppress(VolumeError):
+            read_lookup_table(tmp_path / "hostile.txt")
+        seconds.append(time.process_time() - before)
+    assert max(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["1 " + "a" * 30_000, "1 a\n" * 300_000, "9" * 400 + ",a\n", "9" * 5000 + " a 1 2 3\n"],
+)
+def test_lines_files_and_numbers_have_a_limit(tmp_path, plain, content):
+    (tmp_path / "long.txt").write_text(content)
+    with pytest.raises(VolumeError) as error:
+        read_lookup_table(tmp_path / "long.txt")
+    assert len(plain(error.value, "long.txt")) < 400
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("17 Area 4 10 20 30 0", (17, "Area 4")),
+        ("17 5 10 20 30", (17, "5")),
+        ("17 Area 44 10 20 30 0", (17, "Area 44")),
+        ('17 "Area 44" 10 20 30', (17, "Area 44")),
+        ("-1 left  right 4.5 -3", (-1, "left  right")),
+        ("3 10% 4 a_b", None),
+    ],
+)
+def test_names_with_numbers_keep_them(tmp_path, line, expected):
+    (tmp_path / "t.txt").write_text(line)
+    if expected is None:
+        with pytest.raises(VolumeError):
+            read_lookup_table(tmp_path / "t.txt")
+    else:
+        assert read_lookup_table(tmp_path / "t.txt").names == dict([expected])
