@@ -142,7 +142,7 @@ class NetworkBox(QGroupBox):
         device = preference("device")
 
         def job(progress: Any, cancel: Any) -> Any:
-            loaded = cache.load(path, recipe, trust, device, shape)
+            loaded = cache.load(path, recipe, trust, device, shape, cancel)
             if recipe is not None:
                 from napari_cnnvis.models.recipes import remember
 

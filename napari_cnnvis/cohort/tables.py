@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_cnnvis.cohort.entries import ScanEntry, checked, stem, with_distinct_names
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.reading import check_plain
 
 __all__ = ["read_rows", "scans_in_table"]
 
@@ -92,6 +93,7 @@ def _columns(header: str, separator: str) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    check_plain(path, "a table, a CSV file")
     try:
         raw = path.read_bytes()
     except OSError as exc:

@@ -14,6 +14,7 @@ from napari_cnnvis.models.checkpoint import OpenedCheckpoint, open_checkpoint
 from napari_cnnvis.models.doctor import CheckpointReport, report_on
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.recipes import Recipe, file_hash, remembered
+from napari_cnnvis.progress import stop_if_cancelled
 
 __all__ = ["CheckpointCache", "LoadedCheckpoint"]
 
@@ -49,6 +50,7 @@ class CheckpointCache:
         trust: bool = False,
         device: str = "auto",
         shape: tuple[int, int, int] | None = None,
+        cancel: threading.Event | None = None,
     ) -> LoadedCheckpoint:
         """The model of a checkpoint.
 
@@ -61,16 +63,19 @@ class CheckpointCache:
             As for `load_model`.
         shape : (int, int, int), optional
             Of the scan that the report's estimates are for.
+        cancel : threading.Event, optional
+            Give up at the next step.
 
         Raises
         ------
         CnnVisError
             As `load_model`.
         """
-        digest = file_hash(path) if path.exists() else ""
+        digest = file_hash(path, cancel)
         if recipe is None:
             recipe = remembered(digest)
         opened = self._open(path, digest, recipe, trust)
+        stop_if_cancelled(cancel, f"Loading {path.name}")
         model = opened.model(
             device, recipe.class_names or None, recipe.input_spec, recipe.output or None
         )

@@ -5,6 +5,7 @@ Reading runs no code from the file unless the caller trusts it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -20,12 +21,15 @@ from torch import nn
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.lasagne import read_lasagne
 from napari_cnnvis.models.pickles import StandIn, load_pickle, modules_state
+from napari_cnnvis.reading import check_plain, unpacks_too_far
 from napari_cnnvis.writing import atomic_path, check_output
 
 __all__ = [
     "HEADER_PARTS",
     "CheckpointFile",
     "check_header",
+    "check_kind",
+    "parts_of",
     "read_file",
     "read_pytorch",
     "write_safetensors",
@@ -46,8 +50,9 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weigh
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 #: so many dictionaries in one another are looked into
 _DEEPEST = 20
-#: a zip file whose content is so much larger than itself, and larger than this, is refused
-_LARGEST_RATIO, _LARGE = 200, 500_000_000
+#: where a bundle or MAPS has its files, and how many are looked at
+_PARTS = ("*.json", "configs/*", "models/*", "best-*/*", "split-*/best-*/*", "fold-*/best-*/*")
+_MOST_PARTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -90,19 +95,8 @@ def read_file(path: Path, trust: bool = False) -> CheckpointFile:
     from napari_cnnvis.models.clinicadl import is_maps, read_maps
     from napari_cnnvis.models.monai_bundle import is_bundle, read_bundle
 
-    if not path.exists():
-        raise CheckpointError(f"There is no file {path}; check its name and folder.")
-    if path.is_dir():
-        if is_bundle(path):
-            return read_bundle(path, trust)
-        if is_maps(path):
-            return read_maps(path, trust=trust)
-        raise CheckpointError(
-            f"{path} is a folder, but neither a MONAI bundle (configs and models) nor a ClinicaDL "
-            "MAPS (maps.json); choose the checkpoint file in it."
-        )
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again.")
+    if check_kind(path).is_dir():
+        return read_bundle(path, trust) if is_bundle(path) else read_maps(path, trust=trust)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     members = _members(path)
@@ -113,6 +107,33 @@ def read_file(path: Path, trust: bool = False) -> CheckpointFile:
     if is_maps(path):
         return read_maps(path, trust=trust)
     return _read_program(path, members) or read_pytorch(path, trust)
+
+
+def check_kind(path: Path) -> Path:
+    """The path, if it is a plain file or a folder that can be read; nothing is opened.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, empty, a pipe or a device, or a folder of another kind.
+    """
+    from napari_cnnvis.models.clinicadl import is_maps
+    from napari_cnnvis.models.monai_bundle import is_bundle
+
+    if not path.is_dir():
+        return check_plain(path, "a checkpoint file", CheckpointError)
+    if is_bundle(path) or is_maps(path):
+        return path
+    raise CheckpointError(
+        f"{path} is a folder, but neither a MONAI bundle (configs and models) nor a ClinicaDL "
+        "MAPS (maps.json); choose the checkpoint file in it."
+    )
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The files of a bundle or MAPS that say what is loaded from it; other folders are not walked."""
+    found = (path for pattern in _PARTS for path in folder.glob(pattern))
+    return sorted(path for path in itertools.islice(found, _MOST_PARTS) if path.is_file())
 
 
 def _members(path: Path) -> list[str]:
@@ -131,7 +152,7 @@ def _members(path: Path) -> list[str]:
     except (zipfile.BadZipFile, OSError, ValueError):
         return []
     inside = sum(info.file_size for info in infos)
-    if inside > _LARGE and inside > _LARGEST_RATIO * path.stat().st_size:
+    if unpacks_too_far(path.stat().st_size, inside):
         raise CheckpointError(
             f"{path} has {path.stat().st_size / 1e6:.1f} MB but unpacks to {inside / 1e9:.1f} GB, "
             "which no checkpoint does; it was not opened."

@@ -12,14 +12,18 @@ from __future__ import annotations
 import _compat_pickle
 import builtins
 import collections
+import contextlib
 import functools
 import io
 import pickle
+import pickletools
 import types
 import warnings
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -56,6 +60,48 @@ _PLAIN = {
         "tuple",
     ]
 } | {("collections", "OrderedDict"), ("collections", "defaultdict"), ("collections", "Counter")}
+#: those that are no larger than a number, however they are called
+_SMALL = {("builtins", name) for name in ("bool", "complex", "float", "int", "object", "slice")}
+#: so many items may be made of a file of any size, and so many more for each byte of it
+_ITEMS, _ITEMS_PER_BYTE = 10_000_000, 10
+
+
+class _TooMuch(CheckpointError):
+    """A pickle asks for far more memory than its size can need."""
+
+
+class _Allowance:
+    """What the containers of one file may still hold, so that a few bytes cannot fill the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._left = _ITEMS + _ITEMS_PER_BYTE * path.stat().st_size
+
+    def limited(self, kind: type) -> Callable[..., Any]:
+        """A builder of a container that stops before it makes too much."""
+
+        def build(*given: Any, **named: Any) -> Any:
+            for one in given:
+                whole = isinstance(one, int) and kind in (bytearray, bytes)
+                self.take(one if whole else len(one) if hasattr(one, "__len__") else 1)
+            return kind(*given, **named)
+
+        return build
+
+    def take(self, items: int) -> None:
+        """Count items.
+
+        Raises
+        ------
+        CheckpointError
+            If there are too many.
+        """
+        self._left -= items
+        if self._left < 0:
+            raise _TooMuch(
+                f"{self._path} would take far more memory than its size on loading, which has no place "
+                "in a checkpoint; it was not read."
+            )
 
 
 class StandIn(dict):
@@ -102,16 +148,17 @@ class StandIn(dict):
 class _Reader(pickle.Unpickler):
     """Finds plain containers and torch's tensor builders; anything else becomes a `StandIn`."""
 
-    def __init__(self, *args: Any, met: set[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, met: set[str], allowance: _Allowance, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._met = met
+        self._met, self._allowance = met, allowance
 
     def find_class(self, module: str, name: str) -> Any:
         module, name = _compat_pickle.NAME_MAPPING.get(  # as Python 2 called it
             (module, name), (_compat_pickle.IMPORT_MAPPING.get(module, module), name)
         )
         if (module, name) in _PLAIN:
-            return getattr(collections if module == "collections" else builtins, name)
+            kind = getattr(collections if module == "collections" else builtins, name)
+            return kind if (module, name) in _SMALL else self._allowance.limited(kind)
         if module == "torch._utils" and name in _BUILDERS:
             build = getattr(torch._utils, name)
             return lambda *given: build(*given)  # a file can change attributes of what it is given
@@ -152,17 +199,20 @@ def load_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """
     if trust:
         return _load_trusted(path), ()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles
-            return torch.load(path, map_location="cpu", weights_only=True), ()
-    except Exception:  # a damaged file can raise anything
-        pass
+    if not _names_bytearray(path):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's guesses about foreign pickles
+                return torch.load(path, map_location="cpu", weights_only=True), ()
+        except Exception:  # a damaged file can raise anything
+            pass
     met: set[str] = set()
     try:
         content = _load_with(path, met)
     except Exception as exc:
         _refuse_hostile(path, met)
+        if isinstance(exc, _TooMuch):
+            raise
         raise CheckpointError(
             f"{path} is not a checkpoint that can be read (safetensors, PyTorch or Lasagne .npz), or "
             "it is incomplete; copy or download it again."
@@ -171,15 +221,78 @@ def load_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     return content, tuple(sorted(met))
 
 
+def _pickles(path: Path) -> Iterator[IO[bytes]]:
+    """The pickles of a PyTorch file, in a zip or as it is."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith("data.pkl"):
+                with archive.open(member) as file:
+                    yield file
+
+
+def _names_bytearray(path: Path) -> bool:
+    """Whether a file may ask for a bytearray, which torch's reader makes of any length."""
+    word = b"bytearray"
+    with contextlib.suppress(Exception):  # damaged: the readers say so
+        for file in _pickles(path):
+            end = b""
+            while piece := file.read(1 << 22):
+                if word in end + piece:
+                    return True
+                end = piece[-len(word) :]
+    return False
+
+
+def _check_memo(path: Path) -> None:
+    """Raise if a pickle numbers what it remembers far beyond what there is: a table is made of that.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    with contextlib.suppress(*_DAMAGED):
+        for file in _pickles(path):
+            count = 0
+            for _ in range(_PICKLES_IN_A_FILE):
+                for operation, number, _ in pickletools.genops(file):
+                    count += 1
+                    if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:
+                        raise _TooMuch(
+                            f"{path} is damaged or made to fill the memory; it was not read. Copy or "
+                            "download it again."
+                        )
+
+
+#: what pickletools and zipfile raise on damaged bytes, which the reader then says
+_DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+#: torch's older format: a number, a version, about the system, the weights, their keys
+_PICKLES_IN_A_FILE = 5
+
+
 def _load_with(path: Path, met: set[str]) -> Any:
     """`torch.load` with stand-ins; a plain pickle of another program counts as well."""
-    reader = functools.partial(_Reader, met=met)
+    _check_memo(path)
+    allowance = _Allowance(path)
+    reader = functools.partial(_Reader, met=met, allowance=allowance)
     module = types.SimpleNamespace(
         # torch derives a class of its own from it
         Unpickler=type(
             "Unpickler",
             (_Reader,),
-            {"__init__": functools.partialmethod(_Reader.__init__, met=met)},
+            {"__init__": functools.partialmethod(_Reader.__init__, met=met, allowance=allowance)},
         ),
         load=lambda file, **kwargs: reader(file, **kwargs).load(),
         UnpicklingError=pickle.UnpicklingError,
@@ -189,6 +302,8 @@ def _load_with(path: Path, met: set[str]) -> Any:
         warnings.simplefilter("ignore")
         try:
             return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
+        except _TooMuch:
+            raise
         except Exception:
             with path.open("rb") as file:
                 content = reader(file).load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import platformdirs
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.progress import stop_if_cancelled
 from napari_cnnvis.writing import atomic_path
 
 __all__ = ["Recipe", "file_hash", "remember", "remembered"]
+
+#: bytes that are read at once
+_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -64,18 +69,37 @@ class Recipe:
         return values
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content (first 32 hex digits); of a folder: of its files' names and sizes."""
+def file_hash(path: Path, cancel: threading.Event | None = None) -> str:
+    """SHA-256 of a checkpoint's content (first 32 hex digits); of a folder: of its files' names and sizes.
+
+    Parameters
+    ----------
+    path : Path
+        A plain file, or the folder of a MONAI bundle or a ClinicaDL MAPS.
+    cancel : threading.Event, optional
+
+    Raises
+    ------
+    CheckpointError
+        If it is none of these.
+    Cancelled
+        When it was cancelled.
+    """
+    from napari_cnnvis.models.files import check_kind, parts_of
+
     digest = hashlib.sha256()
-    if path.is_dir():
-        for part in sorted(p for p in path.rglob("*") if p.is_file()):
+    if check_kind(path).is_dir():
+        for part in parts_of(path):
             about = part.stat()
             digest.update(
                 f"{part.relative_to(path)} {about.st_size} {about.st_mtime_ns}\n".encode()
             )
         return digest.hexdigest()[:32]
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        while piece := file.read(_PIECE):
+            stop_if_cancelled(cancel, f"Loading {path.name}")
+            digest.update(piece)
+    return digest.hexdigest()[:32]
 
 
 def remembered(digest: str) -> Recipe:

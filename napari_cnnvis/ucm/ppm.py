@@ -82,7 +82,7 @@ def _read_slice(path: Path) -> np.ndarray:
     try:
         with Image.open(path, formats=["PPM"]) as image:
             colours = np.asarray(image, dtype=np.int32)
-    except (OSError, ValueError, EOFError, SyntaxError) as exc:
+    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as exc:
         raise VolumeError(f"{path} is damaged or not a PPM image; copy it again.") from exc
     if colours.ndim != 3:
         raise VolumeError(f"{path} is not a colour image; only those hold labels.")

@@ -164,13 +164,13 @@ def test_freesurfers_names_are_for_freesurfers_numbers(labels, name, expected):
         assert set(table.names) == set(table.colours) <= set(labels)
 
 
-UNITS = [" ", "a ", "1 ", "%", '"', "\t", "a", "1", ",", '""', "_", "-1 ", ".", ";a", "% a", "<a>"]
+UNITS = [" ", "a ", "1 ", "%", '"', "\t", "a", ","]
 
 
-@pytest.mark.parametrize("start", ["", "1 ", "index\tname\n", "1 a ", '1 1 1 1 1 1 1 "'])
+@pytest.mark.parametrize("start", ["1 ", "index\tname\n", '1 1 1 1 1 1 1 "'])
 def test_no_line_takes_long(tmp_path, start):
     seconds = []
-    for unit, end in itertools.product(UNITS, ("", " %", " 1 2 3 0", '"')):
+    for unit, end in itertools.product(UNITS, ("", " %", " 1 2 3 0")):
         line = start + unit * (10_000 // len(unit)) + end
         (tmp_path / "hostile.txt").write_text(f"{line}\n{line}")
         before = time.process_time()

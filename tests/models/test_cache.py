@@ -1,5 +1,7 @@
 import gc
+import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,8 +122,27 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
 
 
 def test_hash_of_a_folder_follows_its_files(tmp_path):
-    (tmp_path / "a").write_text("1")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text("1")
     first = file_hash(tmp_path)
     assert file_hash(tmp_path) == first
-    (tmp_path / "b").write_text("2")
+    (tmp_path / "notes").write_text("not of the bundle")
+    assert file_hash(tmp_path) == first
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt").write_text("2")
     assert file_hash(tmp_path) != first
+
+
+def test_a_folder_of_other_things_is_not_walked(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("walked"))
+    with pytest.raises(CheckpointError, match="neither a MONAI bundle"):
+        file_hash(tmp_path)
+
+
+def test_a_cancelled_load_stops_before_the_file_is_read_to_its_end(tmp_path):
+    cancel = threading.Event()
+    cancel.set()
+    (tmp_path / "net.pt").write_bytes(b"x" * 10)
+    with pytest.raises(CheckpointError, match="cancelled"):
+        CheckpointCache().load(tmp_path / "net.pt", cancel=cancel)

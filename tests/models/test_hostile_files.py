@@ -286,7 +286,7 @@ def test_no_classes_are_refused(tmp_path, plain):
 
 GOOD = {
     "half precision": lambda d: saved({k: v.half() for k, v in state().items()}, d / "net.pt"),
-    "bfloat16": lambda d: header_file(d / "net.safetensors", {}) and written_half(d),
+    "bfloat16": lambda d: written_half(d),
     "not contiguous": lambda d: saved({k: v.T.contiguous().T if v.ndim == 2 else v for k, v in state().items()}, d / "net.pt"),
     "views of one storage": lambda d: saved(sharing(state()), d / "net.pt"),
     "an empty header": lambda d: header_file(d / "net.safetensors", {}),
