@@ -241,26 +241,29 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     for ending in (".gz", path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix):
         name = name.removesuffix(ending)
     data = _one_volume(data, index, path)
-    volume = Volume(
+    affine = affine_in_mm(image)
+    remedy = "in its header, such as with nibabel: image.header.set_xyzt_units('mm')"
+    where = f"The header of {path.name}"
+    check_spacing(affine, data.shape, where, unit_of(image.header)[0], remedy)
+    return Volume(
         data,
-        affine_in_mm(image),
+        affine,
         name,
         image.header.copy(),
         orientation_known(image),
         orientation_notes(image, path.name),
         source=str(path.absolute()) + ("" if index is None else f"#{index}"),
     )
-    remedy = "in its header, such as with nibabel: image.header.set_xyzt_units('mm')"
-    check_spacing(volume, f"The header of {path.name}", unit_of(image.header)[0], remedy)
-    return volume
 
 
-def check_spacing(volume: Volume, where: str, unit: str, remedy: str) -> None:
+def check_spacing(
+    affine: np.ndarray, shape: Sequence[int], where: str, unit: str, remedy: str
+) -> None:
     """Raise if voxels are so small or large that the unit of length must be another one."""
     low, high = _SPACING_LIMITS
-    sizes = [s for n, s in zip(volume.shape, volume.spacing, strict=True) if n > 1]
-    if any(not low <= s <= high for s in sizes):
-        millimetres = " x ".join(f"{s:.3g}" for s in volume.spacing)
+    sizes = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    if any(n > 1 and s > 0 and not low <= s <= high for n, s in zip(shape, sizes, strict=False)):
+        millimetres = " x ".join(f"{s:.3g}" for s in sizes)
         raise VolumeError(
             f"{where} says that its unit is {unit} and its voxels have {millimetres} mm, which no scan "
             f"of a head has ({low:g} to {high:g} mm). Correct the unit or the voxel size "

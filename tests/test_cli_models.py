@@ -90,6 +90,7 @@ def explain(folder, *arguments, scan="t1.nii.gz"):
             "cpu",
             "-o",
             str(folder / "map.nii"),
+            "--overwrite",
             *arguments,
         ]
     )

@@ -95,10 +95,12 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
         units = [str(unit) for unit in attributes.get("units") or ("mm",) * 3]
         scale *= [_MILLIMETRES.get(unit, 1.0) for unit in units]
-        volume = Volume(data, np.diag([*scale, 1.0]), name, orientation_known=False)
+        affine = np.diag([*scale, 1.0])
         if as_scan:
-            check_spacing(volume, f"The layer '{name}'", units[0], "(layer.units, layer.scale)")
-        return volume
+            check_spacing(
+                affine, data.shape, f"The layer '{name}'", units[0], "(layer.units, layer.scale)"
+            )
+        return Volume(data, affine, name, orientation_known=False)
     return Volume(
         data,
         known["affine"],

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.writing import is_same_file
+from napari_cnnvis.writing import companion, is_same_file
 
 __all__ = ["HOW", "add_overwrite", "check_outputs", "given_files"]
 
@@ -56,14 +55,9 @@ def check_outputs(
     given = [(path, check) for path, check in outputs if path]
     for number, (path, check) in enumerate(given):
         check(path, given_files(options), options.overwrite, HOW)
-        for other, _ in given[:number]:
-            if is_same_file(path, other) or _stem(path) == _stem(other):
+        for other, its_check in given[:number]:
+            one_json = check is its_check and is_same_file(companion(path), companion(other))
+            if one_json or is_same_file(path, other):
                 raise CnnVisError(
                     f"{other} and {path} would be written over each other; give each a name of its own."
                 )
-
-
-def _stem(path: str) -> Path:
-    """The path without its ending, which is what the JSON of an image is called."""
-    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-    return Path(folder, os.path.basename(path).split(".gz")[0].rpartition(".")[0])
