@@ -10,7 +10,7 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis.cli import main
 from napari_cnnvis.explain.occlusion_run import Limits
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.ucm.build import default_counts
 
 AFFINE = np.array([[0, -2.0, 0, 20], [2, 0, 0, -15], [0, 0, 2, 7], [0, 0, 0, 1]])

@@ -10,7 +10,7 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis.cli import main
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
 RESNET = (
     "monai.networks.nets:resnet10(spatial_dims=3, n_input_channels={}, num_classes=2, "

@@ -17,7 +17,7 @@ from PIL import Image
 
 import napari_cnnvis as cv
 from napari_cnnvis.cli import main
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
 SIGNALS = [(signal.SIGINT, 130, "Ctrl+C"), (signal.SIGTERM, 143, "SIGTERM")]
 both = pytest.mark.parametrize(("number", "status", "name"), SIGNALS)

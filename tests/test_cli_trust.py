@@ -8,7 +8,7 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis.cli import trust
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
 QUICK = ["--tests", "edges", "deletion", "--steps", "3", "--orders", "2", "--device", "cpu"]
 

@@ -71,7 +71,7 @@ def _run(
                 layer.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
             )
         with inspecting(module), torch.set_grad_enabled(with_graph), plain_errors("running"):
-            scores = first_scores(module(x))
+            scores = first_scores(module(x.clone()))
     finally:
         for handle in handles:
             handle.remove()

@@ -13,7 +13,7 @@ from napari_cnnvis.conform import Conformed
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import ALIGNMENTS, METHODS, check_choice
 from napari_cnnvis.models.layers import TargetLayer
-from napari_cnnvis.models.tracker import LayerGrid
+from napari_cnnvis.models.receptive_field import LayerGrid
 from napari_cnnvis.models.windows import importance
 from napari_cnnvis.volume import Volume
 

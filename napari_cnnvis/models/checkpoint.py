@@ -13,15 +13,20 @@ from torch import nn
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CheckpointError, MethodError, VolumeError
-from napari_cnnvis.models.architectures import ARCHITECTURES, build, recognise
-from napari_cnnvis.models.factories import Factory, parse_architecture
-from napari_cnnvis.models.files import CheckpointFile, check_header, read_file, write_safetensors
-from napari_cnnvis.models.lasagne import from_lasagne
+from napari_cnnvis.models.formats.checkpoint_file import (
+    CheckpointFile,
+    check_header,
+    write_safetensors,
+)
+from napari_cnnvis.models.formats.lasagne import from_lasagne
+from napari_cnnvis.models.formats.read import read_file
 from napari_cnnvis.models.layers import input_channels
-from napari_cnnvis.models.lookalikes import looks_like
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.models.networks.builtin import ARCHITECTURES, build, recognise
+from napari_cnnvis.models.networks.factories import Factory, parse_architecture
+from napari_cnnvis.models.networks.lookalikes import looks_like
+from napari_cnnvis.models.networks.weight_budget import WeightBudget
 from napari_cnnvis.models.outputs import Outputs
-from napari_cnnvis.models.weight_budget import WeightBudget
 from napari_cnnvis.models.weights import load_weights
 
 __all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model", "sidecar_of"]

@@ -24,7 +24,8 @@ from napari_cnnvis.models.checkpoint import (
     with_sidecar,
     with_weights,
 )
-from napari_cnnvis.models.files import CheckpointFile, read_file
+from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
+from napari_cnnvis.models.formats.read import read_file
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import OUTPUT_KINDS

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.models.outputs import first_scores
-from napari_cnnvis.models.running import inspecting, plain_errors, without_values
-from napari_cnnvis.models.tracker import LayerGrid, OperationTracker, is_map
+from napari_cnnvis.models.receptive_field import LayerGrid, OperationTracker, is_map
+from napari_cnnvis.models.restoring import out_of_place, without_values
+from napari_cnnvis.models.running import inspecting, keep_in_place, plain_errors
 
 __all__ = ["CamHead", "LayerGrid", "NetworkLayers", "TargetLayer", "find_layers", "input_channels"]
 
@@ -163,10 +165,12 @@ def _watch(
         calls.append(_Call(name, layer, output))
 
     handles = []
-    tracker = OperationTracker(x)
+    tracker, overwritten = OperationTracker(x), _Overwritten()
     try:
         if not isinstance(module, torch.jit.ScriptModule):
             for name, child in module.named_modules():
+                if overwritten.concerns(child):
+                    handles.append(child.register_forward_hook(overwritten.note))
                 if name:
                     handles.append(
                         child.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
@@ -174,15 +178,67 @@ def _watch(
         shape = " x ".join(map(str, x.shape[2:]))
         with (
             inspecting(module),
+            out_of_place(module),  # an output that is written over would not be listed
             torch.no_grad(),
             plain_errors(f"reading {x.shape[1]} channel(s) of {shape} voxels"),
             tracker,
+            overwritten,
         ):
             output = run()
     finally:
         for handle in handles:
             handle.remove()
+    if overwritten.read_again:
+        keep_in_place(module)
     return calls, tracker, output
+
+
+class _Overwritten(TorchFunctionMode):
+    """Notices a map that is read again after an activation in place would have written over it.
+
+    Such a network's results are other ones when its activations do not work in place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_again = False
+        self._places: dict[int, torch.Tensor] = {}
+
+    @staticmethod
+    def concerns(layer: nn.Module) -> bool:
+        """Whether a layer writes into its input in evaluation mode."""
+        writes = getattr(layer, "inplace", False) is True
+        return writes and not isinstance(layer, nn.modules.dropout._DropoutNd)
+
+    def note(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """After such a layer: its input would be gone."""
+        for value in inputs:
+            if isinstance(value, torch.Tensor):
+                self._places[_place(value)] = value  # held, so that nothing else lies there
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self._places and getattr(func, "__name__", "") not in _ABOUT_SHAPES:
+            given = (*args, *(kwargs or {}).values())
+            nested = (
+                v
+                for value in given
+                for v in (value if isinstance(value, list | tuple) else [value])
+            )
+            self.read_again |= any(
+                isinstance(v, torch.Tensor) and _place(v) in self._places for v in nested
+            )
+        return func(*args, **(kwargs or {}))
+
+
+#: what is asked of a tensor without reading it
+_ABOUT_SHAPES = {"__get__", "size", "dim", "numel", "stride", "untyped_storage", "is_contiguous"}
+
+
+def _place(tensor: torch.Tensor) -> int:
+    """Names the memory that a tensor or its views lie in."""
+    return tensor.untyped_storage()._cdata
 
 
 def _is_target(module: nn.Module) -> bool:

@@ -312,11 +312,14 @@ class Model:
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Raw outputs (n, n_outputs) of inputs (n, c, i, j, k), in evaluation mode, without a graph."""
+        """Raw outputs (n, n_outputs) of inputs (n, c, i, j, k), in evaluation mode, without a graph.
+
+        The network gets a copy of them, as it may write into its input.
+        """
         shape = " x ".join(map(str, x.shape[2:]))
         whole = self.whole
         with inspecting(self.module), torch.no_grad(), plain_errors(f"scoring {shape} voxels"):
-            return first_scores(whole(x))
+            return first_scores(whole(x.clone()))
 
     def takes_batches(self, x: torch.Tensor) -> bool:
         """Whether scans may go through the network together.

@@ -85,7 +85,7 @@ def file_hash(path: Path, cancel: threading.Event | None = None) -> str:
     Cancelled
         When it was cancelled.
     """
-    from napari_cnnvis.models.files import check_kind, parts_of
+    from napari_cnnvis.models.formats.read import check_kind, parts_of
 
     digest = hashlib.sha256()
     if check_kind(path).is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,15 +13,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from napari_cnnvis.errors import ComputeError
+from napari_cnnvis.models.restoring import frozen, out_of_place, restoring
 
 __all__ = [
     "OutOfMemory",
     "arrange_weights",
     "full_float32",
     "inspecting",
+    "keep_in_place",
     "pick_device",
     "plain_errors",
-    "without_values",
 ]
 
 
@@ -51,56 +53,29 @@ class _AnyLayout(TorchFunctionMode):
             return args[0].reshape(*args[1:], **(kwargs or {}))
 
 
+#: networks that read a map again after an activation has written over it
+_in_place_on_purpose: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def keep_in_place(module: nn.Module) -> None:
+    """Note that a network's results depend on its activations working in place."""
+    _in_place_on_purpose.add(module)
+
+
 @contextlib.contextmanager
 def inspecting(module: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode, frozen parameters, no in-place activations, full float32; all restored after.
+    """Evaluation mode, frozen parameters, full float32; all as it was found afterwards.
 
-    Code that takes a memory layout for granted works with any. Inside the block parameters want no gradient, so a graph begins only at a
-    tensor that is asked for, and no parameter's ``grad`` is touched.
+    Activations give new tensors, so that a layer's output is not written over, unless the
+    network's results depend on that. Code that takes a memory layout for granted works with
+    any. Inside the block parameters want no gradient, so a graph begins only at a tensor that
+    is asked for, and no parameter's ``grad`` is touched.
     """
-    training = [(m, m.training) for m in module.modules()]
-    wanting = [p for p in module.parameters() if p.requires_grad]
-    inplace = [m for m in module.modules() if getattr(m, "inplace", False) is True]
-    try:
-        module.eval()
-        for parameter in wanting:
-            parameter.requires_grad_(False)
-        for m in inplace:
-            m.inplace = False
-        with full_float32(), _AnyLayout():
-            yield module
-    finally:
-        for m, flag in training:
-            m.training = flag
-        for parameter in wanting:
-            parameter.requires_grad_(True)
-        for m in inplace:
-            m.inplace = True
-
-
-@contextlib.contextmanager
-def without_values(module: nn.Module) -> Iterator[None]:
-    """Inside the block weights and buffers have shapes but no values ("meta" tensors).
-
-    Afterwards every module holds the very tensors that it held before, also where one is
-    registered under two names or shared by several modules.
-    """
-    held: list[tuple[dict[str, Any], str, torch.Tensor]] = []
-    shapes: dict[int, torch.Tensor] = {}
-    try:
-        for part in module.modules():
-            for tensors in (part._parameters, part._buffers):
-                for name, tensor in tensors.items():
-                    if tensor is not None:
-                        held.append((tensors, name, tensor))
-        for tensors, name, tensor in held:
-            if id(tensor) not in shapes:
-                shapes[id(tensor)] = torch.empty_like(tensor, device="meta")
-            tensors[name] = shapes[id(tensor)]
-        yield
-    finally:
-        for tensors, name, tensor in held:
-            tensors[name] = tensor
+    as_written = (
+        contextlib.nullcontext() if module in _in_place_on_purpose else out_of_place(module)
+    )
+    with restoring(module), frozen(module), as_written, full_float32(), _AnyLayout():
+        yield module
 
 
 def arrange_weights(module: nn.Module) -> nn.Module:

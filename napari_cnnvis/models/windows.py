@@ -57,10 +57,10 @@ class SlidingWindows(nn.Module):
         self.net, self.window, self.overlap = net, window, overlap
 
     def pieces(self, x: Tensor) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
-        """The windows of `x`, with where they lie."""
+        """Copies of the windows of `x`, with where they lie."""
         shape = tuple(int(n) for n in x.shape[2:])
         for place in window_slices(shape, self.window, self.overlap):
-            yield place, x[(slice(None), slice(None), *place)]
+            yield place, x[(slice(None), slice(None), *place)].clone()
 
     def forward(self, x: Tensor) -> Tensor:
         total, count = None, 0

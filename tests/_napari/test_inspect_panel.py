@@ -34,7 +34,7 @@ from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.layer_maps import nearest_cells
 from napari_cnnvis.explain.region_scores import RegionScores
 from napari_cnnvis.models.outputs import Outputs
-from napari_cnnvis.models.tracker import LayerGrid
+from napari_cnnvis.models.receptive_field import LayerGrid
 from napari_cnnvis.volume import Volume
 
 SHAPE = (20, 22, 24)

@@ -12,7 +12,7 @@ import napari_cnnvis as cv
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.layer_picker import NO_SCAN_KEY
 from napari_cnnvis._napari.layers import volume_to_layer
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.recipes import Recipe, file_hash, remember, remembered
 
 NET_FILE = """

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis.explain.options import METHODS, ExplainRequest
-from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.networks.vox import VoxResNetGAP, VoxVGG
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis.models import networks
+from napari_cnnvis.models.networks import vox as networks
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "reference_levels.npz"
 

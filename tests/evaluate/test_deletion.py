@@ -18,7 +18,7 @@ from napari_cnnvis.evaluate.removal_orders import StepOcclusions, fractions_of, 
 from napari_cnnvis.explain.baselines import make_baseline
 from napari_cnnvis.explain.occlusion_run import OccludedScan
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.networks.vox import VoxResNetGAP, VoxVGG
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.volume import Volume
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.volume import Volume
 

@@ -8,7 +8,7 @@ from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.networks import VoxVGG
+from napari_cnnvis.models.networks.vox import VoxVGG
 from napari_cnnvis.volume import Volume
 
 

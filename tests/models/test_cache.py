@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from napari_cnnvis.conform import InputSpec
-from napari_cnnvis.errors import CheckpointError
+from napari_cnnvis.errors import Cancelled, CheckpointError
 from napari_cnnvis.models.cache import CheckpointCache
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.recipes import Recipe, file_hash, remember, remembered
 
 
@@ -144,5 +144,5 @@ def test_a_cancelled_load_stops_before_the_file_is_read_to_its_end(tmp_path):
     cancel = threading.Event()
     cancel.set()
     (tmp_path / "net.pt").write_bytes(b"x" * 10)
-    with pytest.raises(CheckpointError, match="cancelled"):
+    with pytest.raises(Cancelled, match="cancelled"):
         CheckpointCache().load(tmp_path / "net.pt", cancel=cancel)

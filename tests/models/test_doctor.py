@@ -10,7 +10,7 @@ import napari_cnnvis as cv
 from napari_cnnvis import examine_checkpoint
 from napari_cnnvis.models.checkpoint import open_checkpoint
 from napari_cnnvis.models.doctor import report_on
-from napari_cnnvis.models.networks import VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.networks.vox import VoxResNetGAP, VoxVGG
 
 RESNET = (
     "monai.networks.nets:resnet10(spatial_dims=3, n_input_channels=1, num_classes=3, "

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.layers import find_layers
-from napari_cnnvis.models.networks import ElementwiseSum, VoxResNet, VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.networks.vox import ElementwiseSum, VoxResNet, VoxResNetGAP, VoxVGG
 
 GAP = [nn.AdaptiveAvgPool3d(1), nn.Flatten()]
 

@@ -1,5 +1,7 @@
 """After anything that is done with it, a user's network is the one that he gave, bit for bit."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,8 @@ from torch.nn.utils import parametrizations
 
 import napari_cnnvis as cv
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.models.clinicadl_networks import Conv5_FC3
-from napari_cnnvis.models.networks import VoxResNet, VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.networks.clinicadl import Conv5_FC3
+from napari_cnnvis.models.networks.vox import VoxResNet, VoxResNetGAP, VoxVGG
 
 
 class Twice(nn.Module):
@@ -70,6 +72,36 @@ class Looks(Twice):
         return super().forward(x if float(x.sum()) > -1 else x + 1)
 
 
+class ReadsAgain(Twice):
+    """Uses a map again after an activation in place has written over it."""
+
+    def forward(self, x):
+        x = self.c1(x)
+        return self.out(
+            (self.body[2](x)[:, :, 1:] + x[:, :, 1:]).mean((2, 3, 4)) + x.amax((2, 3, 4))
+        )
+
+
+class WritesIntoItsInput(Twice):
+    def forward(self, x):
+        return super().forward(x.sub_(0.3))
+
+
+class Remembers(Twice):
+    """Keeps tensors of its last pass in attributes, a list and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = []
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        self.passes += 1
+        self.last = self.c1(x)
+        self.maps.append(self.last)
+        return super().forward(x)
+
+
 class Fails(Twice):
     """Fails in the middle, when its weights are not what they were."""
 
@@ -113,6 +145,9 @@ NETWORKS = {
     "Tied": (Tied, 14),
     "Scaled": (Scaled, 14),
     "Looks": (Looks, 14),
+    "ReadsAgain": (ReadsAgain, 14),
+    "WritesIntoItsInput": (WritesIntoItsInput, 14),
+    "Remembers": (Remembers, 14),
     "weight and spectral norm": (normed, 14),
     "VoxVGG": (VoxVGG, 110),
     "VoxResNet": (lambda: VoxResNet(in_channels=1), 110),
@@ -138,6 +173,7 @@ def everything_of(net):
     found = []
     for path, module in net.named_modules(remove_duplicate=False):
         found.append((path, id(module), module.training, getattr(module, "inplace", None)))
+        found.append((sorted(vars(module)), len(getattr(module, "maps", ()))))
         found.append(tuple(id(h) for h in module._forward_hooks.values()))
         for kind in (module._parameters, module._buffers):
             for name, tensor in kind.items():
@@ -148,6 +184,14 @@ def everything_of(net):
                 gradient = None if tensor.grad is None else tensor.grad.clone()
                 found.append((path, name, id(tensor), type(tensor), tensor.requires_grad, tensor.dtype, tuple(tensor.shape), gradient, value))  # fmt: skip
     return found
+
+
+def alone(net, data):
+    """The first logit as a copy of the network gives it in evaluation mode."""
+    own = copy.deepcopy(net).eval()
+    with torch.no_grad():
+        found = own(torch.from_numpy(data.copy())[None, None])
+    return float((found[0] if isinstance(found, tuple) else found)[0, 0])
 
 
 def hierarchy_of(size):
@@ -170,7 +214,7 @@ def test_a_network_is_left_as_it_was_found(name):
     spec = cv.InputSpec(shape=(size,) * 3, intensity="none")
     with torch.no_grad():
         flags = [(m, m.training) for m in net.modules()]
-        want = net.eval()(torch.from_numpy(data)[None, None])
+        want = net.eval()(torch.from_numpy(data.copy())[None, None])
         want = want[0] if isinstance(want, tuple) else want
         for module, flag in flags:
             module.training = flag
@@ -186,8 +230,15 @@ def test_a_network_is_left_as_it_was_found(name):
         return
     if model.recommended_layer is not None:
         cv.grad_cam(model, scan, target=0)
-    cv.sensitivity(model, scan, hierarchy_of(size), target=0, baseline=0)
-    assert everything_of(net) == before
+    half = np.indices((size,) * 3)[0] < size // 2
+    for engine in ("auto", "full"):
+        found = cv.sensitivity(
+            model, scan, hierarchy_of(size), target=0, baseline=0, score="logit", engine=engine
+        )
+        assert everything_of(net) == before
+        drop = alone(net, data) - alone(net, np.where(half, np.float32(0), data))
+        scale = float(want.abs().max())
+        np.testing.assert_allclose(found.data[0, 0, 0], drop, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("make", [Fails, lambda: nn.Sequential(Twice(), nn.Linear(3, 2))])

@@ -9,7 +9,7 @@ from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.models.checkpoint import load_model, save_model
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.volume import Volume
 
 SHAPE = (9, 10, 11)

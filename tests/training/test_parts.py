@@ -8,7 +8,7 @@ from torch import nn
 
 from napari_cnnvis.errors import CheckpointError, MethodError
 from napari_cnnvis.models.checkpoint import save_model
-from napari_cnnvis.models.networks import VoxResNet, VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNet, VoxResNetGAP
 from napari_cnnvis.training.augment import Augmentation
 from napari_cnnvis.training.calibrate import Calibration
 from napari_cnnvis.training.initialise import initialise

@@ -35,7 +35,6 @@ _POINTWISE = {
 }  # fmt: skip
 _SAME = {"clone", "alias", "detach", "contiguous", "lift_fresh_copy"}
 _CASTS = {"to", "type_as", "_to_copy"}
-_DROPOUT = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 _SPACE = {2, 3, 4}
 
 
@@ -50,7 +49,7 @@ class Program:
     constants : dict of fx.Node
         Weights, and what is computed from them alone.
     same : dict of fx.Node to fx.Node
-        Nodes that only hand on what another gives (dropout in evaluation mode ...).
+        Nodes that only hand on what another gives (a cast to the type that it has ...).
     trace : Trace
     """
 
@@ -155,11 +154,7 @@ def _operation(
 
 def _hands_on(node: fx.Node) -> bool:
     called = _called(node)
-    if called in _SAME:
-        return True
-    if called in _CASTS:
-        return _same_type(node)
-    return called in _DROPOUT and not _argument(node, 2, "train", False)
+    return called in _SAME or (called in _CASTS and _same_type(node))
 
 
 def _same_type(node: fx.Node) -> bool:

@@ -18,14 +18,14 @@ __all__ = ["CannotTrace", "Trace", "shape_of", "trace"]
 
 
 class _Scores(nn.Module):
-    """A network that gives its scores and nothing else."""
+    """A network that gives its scores and nothing else, and leaves its input as it is."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        return first_scores(self.net(x))
+        return first_scores(self.net(x.clone()))
 
 
 class CannotTrace(Exception):
@@ -75,6 +75,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         with warnings.catch_warnings(), inspecting(module), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.export warns about its own code
             program = export(_Scores(module), (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+            _without_dropout(program.graph)
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
             _plain_batch_norms(program.graph)
@@ -132,6 +133,19 @@ def _writes(node: fx.Node) -> bool:
         return False
     schema = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable
+
+
+def _without_dropout(graph: fx.Graph) -> None:
+    """Take out dropout in evaluation mode, before steps in place are written as copies.
+
+    It hands on its input itself, though torch declares the result to be a new tensor: what
+    writes into the result writes into the input, too.
+    """
+    for node in list(graph.nodes):
+        name = getattr(getattr(node.target, "_schema", None), "name", "")
+        if name.endswith(("dropout", "dropout_")) and len(node.args) == 3 and not node.args[2]:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _plain_batch_norms(graph: fx.Graph) -> None:

@@ -116,6 +116,45 @@ def test_the_view_keeps_its_values(view, step):
     np.testing.assert_allclose(found.data, want, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda x: nn.functional.dropout(x, 0.5, training=False),
+        lambda x: nn.functional.dropout3d(x, 0.5, training=False),
+        lambda x: nn.functional.alpha_dropout(x, 0.5, training=False),
+        nn.Dropout3d(0.5),
+        lambda x: x.contiguous(),
+        lambda x: x.to(torch.float32),
+        lambda x: x.detach(),
+        lambda x: x[:],
+    ],
+)
+def test_what_writes_into_the_same_map_under_another_name(same):
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.out = nn.Conv3d(1, CHANNELS, 3, padding=1), nn.Linear(2 * CHANNELS, 2)
+            self.same = same
+
+        def forward(self, x):
+            x = self.a(x)
+            after = self.same(x).relu_()
+            return self.out(torch.cat([after.amax((2, 3, 4)), x.mean((2, 3, 4))], 1))
+
+    torch.manual_seed(0)
+    net, data, labels = Writes().eval(), scan(), regions()
+    model = cv.Model(net, input_spec=cv.InputSpec((SIZE,) * 3, intensity="none"), device="cpu")
+    tree = cv.Hierarchy.from_levels([labels])
+    found = cv.sensitivity(model, cv.Volume(data), tree, 0, 0, score="logit", engine="incremental")
+    with torch.no_grad():
+        clean = net(torch.from_numpy(data)[None, None])[0, 0].item()
+        for label in np.unique(labels):
+            occluded = np.where(labels == label, np.float32(0), data)
+            drop = clean - net(torch.from_numpy(occluded)[None, None])[0, 0].item()
+            np.testing.assert_allclose(found.data[labels == label], drop, atol=1e-5)
+    assert found.provenance["engine"]["engine"] == "incremental"
+
+
 def test_the_largest_region_is_always_computed_both_ways():
     from napari_cnnvis.explain.scorer_choice import _probes
 

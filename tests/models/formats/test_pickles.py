@@ -15,8 +15,8 @@ from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.checkpoint import load_model
-from napari_cnnvis.models.files import read_file
-from napari_cnnvis.models.pickles import StandIn, load_pickle, modules_state
+from napari_cnnvis.models.formats.pickles import StandIn, load_pickle, modules_state
+from napari_cnnvis.models.formats.read import read_file
 
 THEIRS = """
 from torch import nn

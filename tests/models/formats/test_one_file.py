@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError, VolumeError
-from napari_cnnvis.models.files import HEADER_KEY, read_file, write_safetensors
+from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY, write_safetensors
+from napari_cnnvis.models.formats.read import read_file
 
 
 def weights():

@@ -16,12 +16,11 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_cnnvis.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from napari_cnnvis.models.files import CheckpointFile
+from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
+from napari_cnnvis.models.formats.one_file import read_pytorch
 
 __all__ = ["is_maps", "read_maps"]
 
@@ -77,9 +76,6 @@ def read_maps(path: Path, split: int | None = None, trust: bool = False) -> Chec
         If the folder has no such weights, a file is damaged, or the network cannot be
         explained here.
     """
-    # which asks this module for MAPS folders; read_file would ask for these weights again
-    from napari_cnnvis.models.files import read_pytorch
-
     root = _root(path)
     if root is None:
         raise CheckpointError(

@@ -24,15 +24,15 @@ from typing import Any
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError, shortened
-from napari_cnnvis.models.allowed_networks import (
+from napari_cnnvis.models.networks.allowed import (
     check_words,
     checked_arguments,
     is_allowed,
     is_importable,
 )
-from napari_cnnvis.models.architectures import ARCHITECTURES
-from napari_cnnvis.models.offline import NetworkAccess, offline
-from napari_cnnvis.models.weight_budget import TooLarge, WeightBudget
+from napari_cnnvis.models.networks.builtin import ARCHITECTURES
+from napari_cnnvis.models.networks.offline import NetworkAccess, offline
+from napari_cnnvis.models.networks.weight_budget import TooLarge, WeightBudget
 
 __all__ = ["Factory", "NeedsTrust", "parse_architecture"]
 

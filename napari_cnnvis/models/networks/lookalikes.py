@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.factories import Factory
+from napari_cnnvis.models.networks.factories import Factory
 
 __all__ = ["looks_like"]
 

@@ -1,89 +1,37 @@
-"""Checkpoint files: what is in a file or folder of any of the kinds that are known.
-
-Reading runs no code from the file unless the caller trusts it.
-"""
+"""Checkpoints that are one file: weights in any wrapper, arrays, programs, pickled networks."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.lasagne import read_lasagne
-from napari_cnnvis.models.pickles import StandIn, load_pickle, modules_state
+from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY, CheckpointFile, check_header
+from napari_cnnvis.models.formats.lasagne import read_lasagne
+from napari_cnnvis.models.formats.pickles import StandIn, load_pickle, modules_state
 from napari_cnnvis.reading import check_plain, unpacks_too_far
-from napari_cnnvis.writing import atomic_path, check_output
 
-__all__ = [
-    "HEADER_PARTS",
-    "CheckpointFile",
-    "check_header",
-    "check_kind",
-    "parts_of",
-    "read_file",
-    "read_pytorch",
-    "write_safetensors",
-]
+__all__ = ["read_one_file", "read_pytorch", "zip_members"]
 
-#: key of the JSON header in a safetensors file's metadata
-HEADER_KEY = "napari-cnnvis"
-#: what a header may hold, and of which type it has to be
-HEADER_PARTS = {
-    "version": int,
-    "architecture": (dict, str),
-    "class_names": list,
-    "input": dict,
-    "output": str,
-    "training": dict,
-}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 #: so many dictionaries in one another are looked into
 _DEEPEST = 20
-#: where a bundle or MAPS has its files, and how many are looked at
-_PARTS = ("*.json", "configs/*", "models/*", "best-*/*", "split-*/best-*/*", "fold-*/best-*/*")
-_MOST_PARTS = 10_000
 
 
-@dataclass(frozen=True)
-class CheckpointFile:
-    """What a file holds: named tensors, or Lasagne's unnamed arrays, or a whole module.
-
-    ``kind`` says what it is; ``header`` is the project's own, or what could be taken
-    from a file of another kind (empty where nothing is known); ``notes`` say what was
-    undone; ``pickled`` is the class of a whole pickled network of which only the
-    weights were read.
-    """
-
-    path: Path
-    state: dict[str, torch.Tensor] = field(default_factory=dict)
-    arrays: tuple[np.ndarray, ...] = ()
-    module: nn.Module | None = None
-    header: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    kind: str = ""
-    pickled: str = ""
-
-
-def read_file(path: Path, trust: bool = False) -> CheckpointFile:
-    """Read a checkpoint by its content's kind.
+def read_one_file(path: Path, trust: bool = False) -> CheckpointFile:
+    """Read a checkpoint that is one file by itself, no bundle and no folder.
 
     Parameters
     ----------
     path : Path
-        ``.safetensors``, ``.npz``, ``.pt2``, TorchScript, a PyTorch file (``.pt``,
-        ``.pth``, ``.ckpt``, ...), or a folder or zip of a MONAI bundle, or a ClinicaDL
-        MAPS folder.
+        ``.safetensors``, ``.npz``, ``.pt2``, TorchScript, or a PyTorch file.
     trust : bool
         Allow a PyTorch file to run the Python code in it.
 
@@ -92,51 +40,16 @@ def read_file(path: Path, trust: bool = False) -> CheckpointFile:
     CheckpointError
         If it is missing, damaged, of another kind, or would run code.
     """
-    from napari_cnnvis.models.clinicadl import is_maps, read_maps
-    from napari_cnnvis.models.monai_bundle import is_bundle, read_bundle
-
-    if check_kind(path).is_dir():
-        return read_bundle(path, trust) if is_bundle(path) else read_maps(path, trust=trust)
+    check_plain(path, "a checkpoint file", CheckpointError)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    members = _members(path)
+    members = zip_members(path)
     if path.suffix == ".npz":
         return CheckpointFile(path, arrays=read_lasagne(path), kind="Lasagne arrays")
-    if members and is_bundle(path):
-        return read_bundle(path, trust)
-    if is_maps(path):
-        return read_maps(path, trust=trust)
     return _read_program(path, members) or read_pytorch(path, trust)
 
 
-def check_kind(path: Path) -> Path:
-    """The path, if it is a plain file or a folder that can be read; nothing is opened.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing, empty, a pipe or a device, or a folder of another kind.
-    """
-    from napari_cnnvis.models.clinicadl import is_maps
-    from napari_cnnvis.models.monai_bundle import is_bundle
-
-    if not path.is_dir():
-        return check_plain(path, "a checkpoint file", CheckpointError)
-    if is_bundle(path) or is_maps(path):
-        return path
-    raise CheckpointError(
-        f"{path} is a folder, but neither a MONAI bundle (configs and models) nor a ClinicaDL "
-        "MAPS (maps.json); choose the checkpoint file in it."
-    )
-
-
-def parts_of(folder: Path) -> list[Path]:
-    """The files of a bundle or MAPS that say what is loaded from it; other folders are not walked."""
-    found = (path for pattern in _PARTS for path in folder.glob(pattern))
-    return sorted(path for path in itertools.islice(found, _MOST_PARTS) if path.is_file())
-
-
-def _members(path: Path) -> list[str]:
+def zip_members(path: Path) -> list[str]:
     """Names of the files in a zip, [] for another file.
 
     Raises
@@ -166,14 +79,14 @@ def _read_program(path: Path, members: list[str]) -> CheckpointFile | None:
         m.endswith(("models/model.json", "serialized_exported_program.json")) for m in members
     )
     if exported or path.suffix == ".pt2":
-        from napari_cnnvis.models.programs import read_exported
+        from napari_cnnvis.models.formats.programs import read_exported
 
         module, header, notes = read_exported(path)
         return CheckpointFile(
             path, module=module, header=header, notes=notes, kind="exported program"
         )
     if any(m.endswith("constants.pkl") for m in members):
-        from napari_cnnvis.models.programs import read_torchscript
+        from napari_cnnvis.models.formats.programs import read_torchscript
 
         module, notes = read_torchscript(path)
         return CheckpointFile(path, module=module, notes=notes, kind="TorchScript program")
@@ -194,38 +107,6 @@ def _read_safetensors(path: Path) -> CheckpointFile:
     return CheckpointFile(path, state, header=check_header(header, path), kind="safetensors")
 
 
-def check_header(header: Any, path: Any) -> dict[str, Any]:
-    """A JSON header whose parts are of the types they have to be.
-
-    Raises
-    ------
-    CheckpointError
-        If it is not.
-    """
-    good = isinstance(header, dict) and all(
-        isinstance(header[part], kind) for part, kind in HEADER_PARTS.items() if part in header
-    )
-    if not good:
-        raise CheckpointError(f"The header of {path} is damaged; save the checkpoint again.")
-    return header
-
-
-def write_safetensors(
-    path: Path, state: dict[str, torch.Tensor], header: dict[str, Any], overwrite: bool = False
-) -> None:
-    """Write tensors with the project's JSON header, moved into place when complete.
-
-    Raises
-    ------
-    VolumeError
-        If it cannot be written, or is there and `overwrite` is not said.
-    """
-    check_output(path, overwrite=overwrite)
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})
-
-
 def read_pytorch(path: Path, trust: bool) -> CheckpointFile:
     """A PyTorch file: a state dict in any wrapper, or a whole pickled network.
 
@@ -234,7 +115,7 @@ def read_pytorch(path: Path, trust: bool) -> CheckpointFile:
     CheckpointError
         If it cannot be read, holds no weights, or would run code.
     """
-    _members(path)
+    zip_members(path)
     content, not_run = load_pickle(path, trust)
     header, kind = {}, "PyTorch state dict"
     if isinstance(content, dict) and "pytorch-lightning_version" in content:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.clinicadl_networks import Conv4_FC3, Conv5_FC3
-from napari_cnnvis.models.networks import VoxResNet, VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.networks.clinicadl import Conv4_FC3, Conv5_FC3
+from napari_cnnvis.models.networks.vox import VoxResNet, VoxResNetGAP, VoxVGG
 
 __all__ = ["ARCHITECTURES", "build", "recognise"]
 

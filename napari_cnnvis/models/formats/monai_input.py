@@ -6,7 +6,7 @@ from typing import Any
 
 from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.models.monai_config import NotPlain, Step
+from napari_cnnvis.models.formats.monai_config import NotPlain, Step
 
 __all__ = ["input_of", "output_of"]
 

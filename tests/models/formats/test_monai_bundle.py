@@ -13,9 +13,9 @@ from torch import nn
 
 from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models import monai_bundle, monai_input
-from napari_cnnvis.models.monai_bundle import is_bundle, read_bundle
-from napari_cnnvis.models.monai_config import Config, NotPlain
+from napari_cnnvis.models.formats import monai_bundle, monai_input
+from napari_cnnvis.models.formats.monai_bundle import is_bundle, read_bundle
+from napari_cnnvis.models.formats.monai_config import Config, NotPlain
 
 DENSENET = "monai.networks.nets:DenseNet121(spatial_dims=3, in_channels=1, out_channels=2)"
 
@@ -510,13 +510,13 @@ def test_torchscript_only_where_there_are_no_weights(tmp_path, monkeypatch):
     (folder / "models" / "model.onnx").write_bytes(b"program")
     given = []
 
-    def read_file(path, trust):
-        from napari_cnnvis.models.files import CheckpointFile
+    def read_one_file(path, trust):
+        from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
 
         given.append((path.name, trust))
         return CheckpointFile(path, module=nn.Flatten())
 
-    monkeypatch.setattr("napari_cnnvis.models.files.read_file", read_file)
+    monkeypatch.setattr(monai_bundle, "read_one_file", read_one_file)
     config = copy.deepcopy(INFERENCE) | {"network_def": "$code()"}
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
     file = read_bundle(folder, trust=True)

@@ -22,7 +22,7 @@ from torch import nn
 
 from napari_cnnvis.errors import CheckpointError, CnnVisError, MethodError
 from napari_cnnvis.models.checkpoint import load_model
-from napari_cnnvis.models.files import HEADER_KEY, write_safetensors
+from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY, write_safetensors
 
 
 class Net(nn.Module):

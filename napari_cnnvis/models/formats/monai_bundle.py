@@ -19,16 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.monai_config import Config, NotPlain
-from napari_cnnvis.models.monai_input import input_of, output_of
-
-if TYPE_CHECKING:
-    from napari_cnnvis.models.files import CheckpointFile
+from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
+from napari_cnnvis.models.formats.monai_config import Config, NotPlain
+from napari_cnnvis.models.formats.monai_input import input_of, output_of
+from napari_cnnvis.models.formats.one_file import read_one_file
 
 __all__ = ["is_bundle", "read_bundle"]
 
@@ -160,8 +159,6 @@ def read_bundle(path: Path, trust: bool = False) -> CheckpointFile:
     CheckpointError
         If the bundle has no weights, or one of its files is damaged.
     """
-    from napari_cnnvis.models.files import read_file  # which asks this module for bundles
-
     try:
         bundle = _Folder(path) if path.is_dir() else _Zip(path)
         if not any(bundle.has(name) for name in _MARKERS):
@@ -172,7 +169,7 @@ def read_bundle(path: Path, trust: bool = False) -> CheckpointFile:
         weights, notes = _weights(bundle)
         with bundle.file(weights) as copy:
             try:
-                file = read_file(copy, trust)
+                file = read_one_file(copy, trust)
             except CheckpointError as exc:
                 raise CheckpointError(str(exc).replace(str(copy), f"{path} ({weights})")) from exc
         header, more = _described(bundle, file.module is not None)

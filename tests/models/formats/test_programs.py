@@ -11,9 +11,9 @@ from torch.export import Dim
 
 import napari_cnnvis as cv
 from napari_cnnvis.models.checkpoint import load_model
+from napari_cnnvis.models.formats.programs import read_exported, read_torchscript
 from napari_cnnvis.models.layers import find_layers
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.programs import read_exported, read_torchscript
 
 SHAPE = (12, 11, 10)
 

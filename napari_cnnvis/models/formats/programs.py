@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from napari_cnnvis.errors import CheckpointError
+from napari_cnnvis.models.formats.program_vetting import PLAIN_NAME, vetted_copy, vetted_script
 from napari_cnnvis.models.model import COMMON_SHAPES
-from napari_cnnvis.models.program_vetting import PLAIN_NAME, vetted_copy, vetted_script
 
 __all__ = ["LayerOutput", "read_exported", "read_torchscript"]
 

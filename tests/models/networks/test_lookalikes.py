@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models import lookalikes
 from napari_cnnvis.models.checkpoint import load_model
-from napari_cnnvis.models.factories import parse_architecture
-from napari_cnnvis.models.lookalikes import looks_like
+from napari_cnnvis.models.networks import lookalikes
+from napari_cnnvis.models.networks.factories import parse_architecture
+from napari_cnnvis.models.networks.lookalikes import looks_like
 
 monai = pytest.importorskip("monai.networks.nets")
 

@@ -15,13 +15,13 @@ from torch import nn
 import napari_cnnvis as cv
 from napari_cnnvis.cli import main
 from napari_cnnvis.errors import CheckpointError, CnnVisError
-from napari_cnnvis.models.allowed_networks import is_allowed
 from napari_cnnvis.models.cache import CheckpointCache
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.doctor import examine_checkpoint
-from napari_cnnvis.models.factories import NeedsTrust, parse_architecture
-from napari_cnnvis.models.files import HEADER_KEY
-from napari_cnnvis.models.networks import VoxVGG
+from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY
+from napari_cnnvis.models.networks.allowed import is_allowed
+from napari_cnnvis.models.networks.factories import NeedsTrust, parse_architecture
+from napari_cnnvis.models.networks.vox import VoxVGG
 from napari_cnnvis.models.recipes import Recipe, file_hash, remember
 
 #: what a file or a user may write for an architecture, each of which would leave a canary
@@ -48,7 +48,7 @@ HOSTILE = [
     "monai.networks.nets:HoVerNet('FAST', 3, 2, 0, 'relu', 'batch', False, 0.0, 'file://{folder}/evil.pkl')",
     "monai.networks.nets.hovernet:_remap_preact_resnet_model('file://{folder}/evil.pkl')",
     "napari_cnnvis.models.checkpoint:load_model('{folder}/evil.pkl', trust=True)",
-    "napari_cnnvis.models.files:write_safetensors('{canary}', {{}}, {{}})",
+    "napari_cnnvis.models.formats.checkpoint_file:write_safetensors('{canary}', {{}}, {{}})",
     "napari_cnnvis.volume:atomic_path('{canary}')",
     "{folder}/evil.py:Net()",
     "{folder}/evil.py:os.mkdir('{canary}')",
@@ -375,7 +375,7 @@ def test_other_code_may_use_the_network_meanwhile(server):
     """Only the thread that makes a network is cut off, and only for that long."""
     import urllib.request
 
-    from napari_cnnvis.models.offline import NetworkAccess, offline
+    from napari_cnnvis.models.networks.offline import NetworkAccess, offline
 
     def elsewhere():
         urllib.request.urlopen(server.url, timeout=10).close()
@@ -412,7 +412,7 @@ def test_a_network_far_larger_than_its_file_is_not_made(folder, plain, place, te
 
 def test_a_network_of_many_layers_ends_at_once():
     """However many layers a file asks for, no more are made than its weights can be for."""
-    from napari_cnnvis.models.weight_budget import TooLarge, WeightBudget
+    from napari_cnnvis.models.networks.weight_budget import TooLarge, WeightBudget
 
     made = []
     with pytest.raises(TooLarge), WeightBudget([torch.zeros(2)]):

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.architectures import ARCHITECTURES, build
-from napari_cnnvis.models.networks import LASAGNE_BN_EPS
+from napari_cnnvis.models.networks.builtin import ARCHITECTURES, build
+from napari_cnnvis.models.networks.vox import LASAGNE_BN_EPS
 from napari_cnnvis.models.weights import load_weights
 
 __all__ = ["from_lasagne", "read_lasagne"]

@@ -13,9 +13,9 @@ from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.checkpoint import load_model
-from napari_cnnvis.models.factories import Factory, parse_architecture
-from napari_cnnvis.models.files import HEADER_KEY
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY
+from napari_cnnvis.models.networks.factories import Factory, parse_architecture
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
 NETS = """
 from torch import nn
@@ -239,7 +239,7 @@ HELPERS = [
     "napari_cnnvis.models.checkpoint:load_model('net.pt', trust=True)",
     "napari_cnnvis.models.checkpoint:save_model('net.pt', 'canary')",
     "napari_cnnvis.models.checkpoint:os.system('true')",
-    "napari_cnnvis.models.files:write_safetensors('canary', {}, {})",
+    "napari_cnnvis.models.formats.checkpoint_file:write_safetensors('canary', {}, {})",
 ]
 
 

@@ -1,0 +1,1 @@
+"""A checkpoint file of any kind -> CheckpointFile; one module a format."""

@@ -1,0 +1,1 @@
+"""Architectures: the built-in ones, those of other packages by name, and what may be made."""
