@@ -98,7 +98,11 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         affine = np.diag([*scale, 1.0])
         if as_scan:
             check_spacing(
-                affine, data.shape, f"The layer '{name}'", units[0], "(layer.units, layer.scale)"
+                affine,
+                np.shape(data),
+                f"The layer '{name}'",
+                units[0],
+                "(layer.units, layer.scale)",
             )
         return Volume(data, affine, name, orientation_known=False)
     return Volume(
