@@ -39,7 +39,7 @@ _CONFIGS = tuple(
 )
 _MANY_BYTES = 2**30
 #: bytes of a JSON, and of a YAML, which takes a thousand times as long
-_LARGEST_TEXT, _LARGEST_YAML = 2**24, 2**18
+_LARGEST_TEXT, _LARGEST_YAML = 2**24, 2**17
 #: the one in C is ten times as fast, where PyYAML has it
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MARKERS = (_METADATA, *(name for name in _CONFIGS if "inference" in name))

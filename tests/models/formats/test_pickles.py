@@ -2,11 +2,14 @@
 
 import argparse
 import collections
+import io
 import pathlib
 import pickle
 import sys
+import tracemalloc
 import types
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -271,3 +274,52 @@ def test_objects_without_weights_name_what_would_run(tmp_path, plain, theirs):
     text = plain(caught.value, path)
     assert "their_training_code.Settings" in text
     assert "state_dict()" in text
+
+
+def packed(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+    return buffer.getvalue()
+
+
+BOMBS = {
+    "a bytearray": b"cbuiltins\nbytearray\n(I3000000000\ntR.",
+    "as Python 2 wrote it": b"c__builtin__\nbytearray\n(L3000000000L\ntR.",
+    "by a newer operation": b"\x80\x04\x8c\x08builtins\x8c\x09bytearray\x93\x8a\x05\x00\x5e\xd0\xb2\x00\x85R.",
+    "bytes": b"cbuiltins\nbytes\n(I3000000000\ntR.",
+    "a list of one": b"cbuiltins\nlist\n(cbuiltins\nbytearray\n(I1000000000\ntRtR.",
+    "copies": (
+        b"\x80\x04](B\x40\x42\x0f\x00" + b"x" * 1_000_000 + b"\x94cbuiltins\nbytearray\n\x94"
+        + b"h\x01h\x00\x85R" * 500 + b"e."
+    ),
+    "a memory of two billion": b"}p2000000000\n.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [bytes, packed], ids=["plain", "zip"])
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_few_bytes_cannot_fill_the_memory(tmp_path, plain, bomb, wrap):
+    path = tmp_path / "net.pt"
+    path.write_bytes(wrap(BOMBS[bomb]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError) as error:
+            load_pickle(path, trust=False)
+        assert tracemalloc.get_traced_memory()[1] < 150_000_000
+    finally:
+        tracemalloc.stop()
+    assert "memory" in plain(error.value, path)
+
+
+def test_containers_of_a_checkpoint_come_back(tmp_path):
+    content = {
+        "list": [1, 2], "set": {1, 2}, "bytes": b"ab", "array": bytearray(b"ab"), "tuple": (1, (2,)),
+        "ordered": collections.OrderedDict(a=1), "default": collections.defaultdict(list, a=[1]),
+        "counter": collections.Counter("aab"), "kind": float, "frozen": frozenset({3}),
+    }  # fmt: skip
+    for protocol in range(6):
+        (tmp_path / "net.pt").write_bytes(pickle.dumps(content, protocol))
+        assert load_pickle(tmp_path / "net.pt", trust=False)[0] == content
