@@ -159,6 +159,8 @@ class _Reader(pickle.Unpickler):
         if (module, name) in _PLAIN:
             kind = getattr(collections if module == "collections" else builtins, name)
             return kind if (module, name) in _SMALL else self._allowance.limited(kind)
+        if (module, name) == ("_codecs", "encode"):  # how older protocols write bytes
+            return lambda text, _="latin1": self._allowance.limited(bytes)(text.encode("latin1"))
         if module == "torch._utils" and name in _BUILDERS:
             build = getattr(torch._utils, name)
             return lambda *given: build(*given)  # a file can change attributes of what it is given
