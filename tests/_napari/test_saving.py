@@ -17,7 +17,7 @@ from napari_cnnvis._napari.hierarchy_files import read_hierarchy, write_hierarch
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot, volume_to_layer
 from napari_cnnvis._napari.save_dialog import ask_target
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.models.networks import VoxResNetGAP
+from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
