@@ -12,14 +12,14 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 import nibabel as nib
 import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.reading import check_fits, check_plain, unpacks_too_far
-from napari_cnnvis.ucm.hierarchy import Hierarchy
+from napari_cnnvis.ucm.forest import label_volume, leaf_order, sums_over_nodes
 from napari_cnnvis.ucm.ppm import level_folders, read_slices
 from napari_cnnvis.volume import load_image
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output
@@ -36,12 +36,22 @@ __all__ = [
 #: the first rises when older readers cannot read the file any more
 FORMAT = "napari-cnnvis hierarchy"
 VERSION = 1
-_ARRAYS = ("leaves", "parents", "altitudes", "levels")
+_ARRAYS = {"leaves": np.int32, "parents": np.int64, "altitudes": np.float64, "levels": np.int64}
 _CHOOSE = "a saved hierarchy (.npz) or a label volume"
 _LEVELS = (".nii", ".nii.gz", ".npy")
 
 
-def save_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike, overwrite: bool = False) -> Path:
+class Regions(Protocol):
+    """What is written of a `Hierarchy`; see there."""
+
+    leaves: np.ndarray
+    parents: np.ndarray
+    altitudes: np.ndarray
+    levels: np.ndarray
+    origin: dict[str, Any]
+
+
+def save_hierarchy(hierarchy: Regions, path: str | os.PathLike, overwrite: bool = False) -> Path:
     """Write a hierarchy to one compressed ``.npz``, beside the target and moved into place.
 
     It holds no affine: a hierarchy lies on the voxels of its volume.
@@ -84,8 +94,8 @@ def is_saved_hierarchy(path: str | os.PathLike) -> bool:
         return False
 
 
-def load_hierarchy(path: str | os.PathLike) -> Hierarchy:
-    """Read a hierarchy that `save_hierarchy` wrote.
+def load_hierarchy(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read the arrays of a hierarchy that `save_hierarchy` wrote: leaves, parents, altitudes, levels.
 
     Raises
     ------
@@ -110,12 +120,7 @@ def load_hierarchy(path: str | os.PathLike) -> Hierarchy:
         raise VolumeError(
             f"{path} does not hold a hierarchy: {problem}. Build the hierarchy again and save it."
         )
-    return Hierarchy(
-        arrays["leaves"].astype(np.int32, copy=False),
-        arrays["parents"].astype(np.int64, copy=False),
-        arrays["altitudes"].astype(np.float64, copy=False),
-        arrays["levels"].astype(np.int64, copy=False),
-    )
+    return {name: arrays[name].astype(kind, copy=False) for name, kind in _ARRAYS.items()}
 
 
 def read_levels(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[np.ndarray]:
@@ -147,7 +152,7 @@ def read_levels(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[n
 
 
 def write_levels(
-    hierarchy: Hierarchy,
+    hierarchy: Regions,
     path: str | os.PathLike,
     affine: np.ndarray | None = None,
     overwrite: bool = False,
@@ -175,7 +180,8 @@ def write_levels(
     path = check_levels(path, hierarchy.origin.get("files") or (), overwrite)
     if not len(hierarchy.levels):
         raise VolumeError("The hierarchy has no levels to write; build it with counts=[300, 75].")
-    labels = [hierarchy.label_volume(level) for level in hierarchy.levels]
+    n_nodes = len(hierarchy.parents)
+    labels = [label_volume(hierarchy.leaves, n_nodes, level) for level in hierarchy.levels]
     if path.suffix.lower() == ".npy":
         with atomic_path(path) as temporary:
             np.save(temporary, np.stack(labels))
@@ -213,8 +219,9 @@ def _levels_of(path: Path) -> list[np.ndarray]:
     if path.is_dir():
         return [read_slices(folder) for folder in level_folders(path)]
     if is_saved_hierarchy(path):
-        hierarchy = load_hierarchy(path)
-        return [hierarchy.label_volume(level) for level in hierarchy.levels]
+        tree = load_hierarchy(path)
+        n_nodes = len(tree["parents"])
+        return [label_volume(tree["leaves"], n_nodes, level) for level in tree["levels"]]
     if path.suffix.lower() == ".npz":
         return _split(_array_of_labels(_read_npz(path), path), 0, path)
     if path.suffix.lower() == ".npy":
@@ -326,16 +333,19 @@ def _problem(
         return "its altitudes fall"
     if (levels < 0).any() or (levels >= n_nodes).any() or (np.diff(levels, axis=0) < 0).any():
         return "its levels do not go from fine to coarse"
-    tree = Hierarchy(leaves, parents.astype(np.int64), altitudes, levels)
-    if not all(_is_segmentation(tree, level) for level in levels):
+    parents = parents.astype(np.int64)
+    leaf_counts = sums_over_nodes(parents, np.ones(n, dtype=np.int64))
+    first_ranks = leaf_order(parents, leaf_counts)
+    if not all(_is_segmentation(leaf_counts, first_ranks, level) for level in levels):
         return "a level is not a segmentation"
     return None
 
 
-def _is_segmentation(tree: Hierarchy, node_of_leaf: np.ndarray) -> bool:
+def _is_segmentation(
+    leaf_counts: np.ndarray, first_ranks: np.ndarray, node_of_leaf: np.ndarray
+) -> bool:
     """Whether each leaf lies in its node, and all leaves of the nodes are there."""
-    counts = tree.leaf_counts[node_of_leaf]
-    start = tree.first_ranks[node_of_leaf]
-    rank = tree.first_ranks[: tree.n_leaves]
-    whole = np.bincount(node_of_leaf, minlength=tree.n_nodes)[node_of_leaf] == counts
+    counts, start = leaf_counts[node_of_leaf], first_ranks[node_of_leaf]
+    rank = first_ranks[: len(node_of_leaf)]
+    whole = np.bincount(node_of_leaf, minlength=len(leaf_counts))[node_of_leaf] == counts
     return bool((whole & (start <= rank) & (rank < start + counts)).all())

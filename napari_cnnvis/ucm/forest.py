@@ -9,7 +9,7 @@ from __future__ import annotations
 import higra as hg
 import numpy as np
 
-__all__ = ["LeafMeeting", "climb", "leaf_order", "sums_over_nodes", "tops"]
+__all__ = ["LeafMeeting", "climb", "label_volume", "leaf_order", "sums_over_nodes", "tops"]
 
 
 def tops(parents: np.ndarray) -> np.ndarray:
@@ -49,6 +49,14 @@ def leaf_order(parents: np.ndarray, leaf_counts: np.ndarray) -> np.ndarray:
     within[brothers] = before - before[eldest][np.cumsum(eldest) - 1]
     first = hg.propagate_sequential_and_accumulate(tree, within, hg.Accumulators.sum)
     return first[: len(parents)].astype(np.int64, copy=False)
+
+
+def label_volume(leaves: np.ndarray, n_nodes: int, node_of_leaf: np.ndarray) -> np.ndarray:
+    """Label volume (int32, 1 .. n, 0 = background) of the level in which each leaf has a node."""
+    used = np.zeros(n_nodes, dtype=bool)
+    used[node_of_leaf] = True
+    label_of_node = np.cumsum(used, dtype=np.int32)
+    return np.append(np.int32(0), label_of_node[node_of_leaf])[leaves]
 
 
 class LeafMeeting:

@@ -19,7 +19,13 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.ucm.contours import contour_map
-from napari_cnnvis.ucm.forest import climb, leaf_order, sums_over_nodes, tops
+from napari_cnnvis.ucm.files import (
+    is_saved_hierarchy,
+    load_hierarchy,
+    read_levels,
+    save_hierarchy,
+)
+from napari_cnnvis.ucm.forest import climb, label_volume, leaf_order, sums_over_nodes, tops
 from napari_cnnvis.ucm.nesting import nest
 
 __all__ = ["Hierarchy"]
@@ -107,10 +113,8 @@ class Hierarchy:
         VolumeError
             If the file is not a saved hierarchy, or is damaged.
         """
-        from napari_cnnvis.ucm.files import load_hierarchy
-
-        loaded = load_hierarchy(path)
-        return replace(loaded, origin={"files": [os.path.abspath(path)], "background": None})
+        origin = {"files": [os.path.abspath(path)], "background": None}
+        return cls(**load_hierarchy(path), origin=origin)
 
     @classmethod
     def read(
@@ -131,8 +135,6 @@ class Hierarchy:
         VolumeError
             If a file cannot be read, or the levels do not nest.
         """
-        from napari_cnnvis.ucm.files import is_saved_hierarchy, read_levels
-
         if isinstance(path, str | os.PathLike) and is_saved_hierarchy(path):
             return cls.load(path)
         files = [path] if isinstance(path, str | os.PathLike) else list(path)
@@ -153,8 +155,6 @@ class Hierarchy:
         VolumeError
             If the file cannot be written, or is there.
         """
-        from napari_cnnvis.ucm.files import save_hierarchy
-
         return save_hierarchy(self, path, overwrite)
 
     @cached_property
@@ -287,10 +287,7 @@ class Hierarchy:
 
     def label_volume(self, node_of_leaf: np.ndarray) -> np.ndarray:
         """Label volume (int32, 1 .. n, 0 = background) of one level."""
-        used = np.zeros(self.n_nodes, dtype=bool)
-        used[node_of_leaf] = True
-        label_of_node = np.cumsum(used, dtype=np.int32)
-        return np.append(np.int32(0), label_of_node[node_of_leaf])[self.leaves]
+        return label_volume(self.leaves, self.n_nodes, node_of_leaf)
 
     def contour_map(self) -> np.ndarray:
         """Ultrametric contour map, float32, shape of the volume; see `contours.contour_map`.
