@@ -191,8 +191,8 @@ def test_training_goes_on_where_it_was_stopped(
 
 
 def test_evaluate_goes_on_where_it_was_stopped(command, monkeypatch, tmp_path):
-    from napari_cnnvis.evaluate import benchmark_figure
-    from napari_cnnvis.evaluate.benchmark_rows import RowStore
+    from napari_cnnvis.evaluate.benchmark import figure as benchmark_figure
+    from napari_cnnvis.evaluate.benchmark.rows import RowStore
 
     monkeypatch.setattr(benchmark_figure, "write_figures", lambda *args: [])
     kept, real = [], RowStore.put

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import napari_cnnvis as cv
+from napari_cnnvis.atlas.lookup_tables import read_lookup_table
+from napari_cnnvis.atlas.rois import read_rois, rois_on
 from napari_cnnvis.cli import main
 from napari_cnnvis.cohort.tables import read_rows
 from napari_cnnvis.conform import conform
 from napari_cnnvis.errors import CnnVisError, VolumeError, shortened
-from napari_cnnvis.evaluate.lookup_tables import read_lookup_table
-from napari_cnnvis.evaluate.rois import read_rois, rois_on
 from napari_cnnvis.headers import check_extensions
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.recipes import file_hash

@@ -12,9 +12,9 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_cnnvis._napari.layer_picker import is_scan
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, spatial_state
+from napari_cnnvis.atlas.lookup_tables import LookupTable
+from napari_cnnvis.atlas.rois import Rois, read_rois, rois_on
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.evaluate.lookup_tables import LookupTable
-from napari_cnnvis.evaluate.rois import Rois, read_rois, rois_on
 
 __all__ = ["ENDINGS", "add_atlas", "atlas_on", "ground_of", "name_regions"]
 

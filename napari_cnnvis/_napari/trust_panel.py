@@ -33,7 +33,7 @@ from napari_cnnvis._napari.trust_plot_window import PlotWindow
 from napari_cnnvis._napari.trust_subject import TRUST_KEY, is_of, report_of, subject_of
 from napari_cnnvis._napari.trust_verdict import VerdictBox
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
+from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
 from napari_cnnvis.progress import Progress
 
 __all__ = ["TrustPanel"]
@@ -179,7 +179,7 @@ class TrustPanel(DockedPanel):
         device = preference("device")
 
         def job(progress: Any, cancel: Any) -> Any:
-            from napari_cnnvis.evaluate.trust import trust_report
+            from napari_cnnvis.evaluate.trust.report import trust_report
 
             volumes, model = subject.volumes(), subject.model(device)
             return trust_report(

@@ -105,7 +105,7 @@ def picture_of(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from napari_cnnvis.evaluate.trust_plot import draw
+    from napari_cnnvis.evaluate.trust.plot import draw
 
     figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
     canvas = FigureCanvasAgg(figure)

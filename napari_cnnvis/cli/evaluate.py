@@ -13,7 +13,7 @@ from napari_cnnvis.cli.model_options import add_model_options, load
 from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import log_file, progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.evaluate.benchmark_options import BENCHMARKED, BenchmarkOptions, parse_region
+from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, BenchmarkOptions, parse_region
 from napari_cnnvis.explain.options import ALIGNMENTS, BASELINES, JOINS, SCORES
 
 __all__ = ["add_parser"]
@@ -138,11 +138,11 @@ def _add_settings(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from napari_cnnvis.evaluate.benchmark import run_benchmark
-    from napari_cnnvis.evaluate.benchmark_figure import write_figures
-    from napari_cnnvis.evaluate.benchmark_report import WRITTEN, write_report
-    from napari_cnnvis.evaluate.benchmark_summary import summarise
-    from napari_cnnvis.evaluate.benchmark_table import read_benchmark_table
+    from napari_cnnvis.evaluate.benchmark.figure import write_figures
+    from napari_cnnvis.evaluate.benchmark.report import WRITTEN, write_report
+    from napari_cnnvis.evaluate.benchmark.run import run_benchmark
+    from napari_cnnvis.evaluate.benchmark.summary import summarise
+    from napari_cnnvis.evaluate.benchmark.table import read_benchmark_table
     from napari_cnnvis.writing import check_folder
 
     if options.limit is not None and options.limit < 1:

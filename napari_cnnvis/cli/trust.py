@@ -17,7 +17,7 @@ from napari_cnnvis.cli.model_options import add_model_options, load
 from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
+from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
 from napari_cnnvis.explain.options import BASELINES, ExplainRequest
 
 __all__ = ["add_parser"]
@@ -63,8 +63,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _trust(options: argparse.Namespace) -> int:
-    from napari_cnnvis.evaluate.trust import trust_report
-    from napari_cnnvis.evaluate.trust_plot import check_report
+    from napari_cnnvis.evaluate.trust.files import check_report
+    from napari_cnnvis.evaluate.trust.report import trust_report
     from napari_cnnvis.explain.attribution import Attribution
 
     if options.supervoxels and options.map:

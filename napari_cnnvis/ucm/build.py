@@ -11,13 +11,13 @@ import numpy as np
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.progress import Progress, stop_if_cancelled
 from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.ucm.boundaries import between_voxels, gradient
+from napari_cnnvis.ucm.basins import basins
+from napari_cnnvis.ucm.boundary.gradient import between_voxels, gradient
 from napari_cnnvis.ucm.criterion import MergeCriterion
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.merging import join_tiny, merge_tree
 from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
 from napari_cnnvis.ucm.region_graph import RegionGraph
-from napari_cnnvis.ucm.supervoxels import basins
 from napari_cnnvis.volume import Volume
 
 __all__ = ["build_hierarchy", "default_counts"]
@@ -91,7 +91,7 @@ def build_hierarchy(
     begin(1)
     faces = gradient(data, volume.spacing)
     if boundary == "gpb":
-        from napari_cnnvis.ucm.gpb import globalised_boundary  # needs torch
+        from napari_cnnvis.ucm.boundary.gpb import globalised_boundary  # needs torch
 
         strength = globalised_boundary(data, volume.spacing, inside, device=device, cancel=cancel)
         faces = tuple(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 
-from napari_cnnvis.ucm.boundaries import Faces
+from napari_cnnvis.ucm.boundary.gradient import Faces
 
 __all__ = ["RegionGraph"]
 

@@ -19,7 +19,7 @@ from napari_cnnvis._napari.overlay import OVERLAY_KEY, overlay_arguments, style_
 from napari_cnnvis._napari.trust_panel import TrustPanel
 from napari_cnnvis._napari.trust_plot_window import picture_of
 from napari_cnnvis._napari.trust_subject import TRUST_KEY, subject_of
-from napari_cnnvis.evaluate.trust_tests import TRUST_TESTS
+from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.request import explain
 

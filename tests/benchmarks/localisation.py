@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_cnnvis as cv
-from napari_cnnvis.evaluate.benchmark_methods import slic_level
+from napari_cnnvis.evaluate.benchmark.methods import slic_level
 from napari_cnnvis.explain.options import JOINS
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"

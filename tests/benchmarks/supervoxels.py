@@ -24,18 +24,18 @@ from scipy import ndimage
 from skimage.segmentation import slic, watershed
 
 import napari_cnnvis as cv
-from napari_cnnvis.evaluate.segmentation import (
+from napari_cnnvis.scan.head import find_head
+from napari_cnnvis.ucm.basins import basins
+from napari_cnnvis.ucm.boundary.gradient import gradient
+from napari_cnnvis.ucm.criterion import MergeCriterion
+from napari_cnnvis.ucm.quality import (
     achievable_accuracy,
     best_region,
     boundary_recall,
     explained_variation,
     undersegmentation_error,
 )
-from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.ucm.boundaries import gradient
-from napari_cnnvis.ucm.criterion import MergeCriterion
 from napari_cnnvis.ucm.region_graph import RegionGraph
-from napari_cnnvis.ucm.supervoxels import basins
 
 COUNTS = (769, 300, 75, 30)
 PARTS = {

@@ -199,7 +199,7 @@ def test_half_precision_is_part_of_a_record(folder, method):
 def test_boxes_are_the_same_size_wherever_they_are_asked_for():
     from inspect import signature
 
-    from napari_cnnvis.evaluate.benchmark_options import BenchmarkOptions
+    from napari_cnnvis.evaluate.benchmark.options import BenchmarkOptions
 
     asked = cv.ExplainRequest("box", 0)
     of_function = signature(cv.box_sensitivity).parameters

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis.evaluate.deletion import removal_curves
+from napari_cnnvis.evaluate.trust.deletion import removal_curves
 from napari_cnnvis.explain.occlusion_run import OccludedScan
 
 SIZE = 12

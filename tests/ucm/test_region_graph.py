@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cnnvis.ucm.boundaries import gradient
+from napari_cnnvis.ucm.boundary.gradient import gradient
 from napari_cnnvis.ucm.region_graph import RegionGraph
 
 

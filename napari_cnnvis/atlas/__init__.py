@@ -1,0 +1,1 @@
+"""Label volumes with the names of their regions."""

@@ -1,0 +1,1 @@
+"""Every network, method and region of scans with a known truth, scored."""

@@ -1,0 +1,1 @@
+"""Whether a map is true: tests, findings, a verdict."""
