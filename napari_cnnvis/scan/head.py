@@ -25,6 +25,8 @@ _HALO = 0.2
 _HALO_BOTH_SIDES = 0.02
 #: noise of the border above this share of the tissue's distance is tissue that fills the picture
 _NO_BACKGROUND = 0.5
+#: so much of the border beside an exact background is tissue where the picture cuts through it
+_CUT = 0.2
 #: so much of the border of one exact value is a background that a program has written
 _EXACT = 0.25
 #: the solid part is looked for on a grid of at most so many positions
@@ -87,11 +89,14 @@ def _unlike_background(data: np.ndarray) -> np.ndarray:
     tissue = float(np.median(sample[sample > split])) if (sample > split).any() else 0.0
     if tissue == 0.0:  # a few bright voxels, and nothing else
         return distance > 0
-    noise = _noise(np.abs(border - level), split)
+    off = np.abs(border - level)
+    off = off[off > 0]
+    tissue_there = off.size > 0 and (off > split).mean() > _CUT
+    noise = 0.0 if exact and tissue_there else _noise(off, split)
     if noise > _NO_BACKGROUND * tissue:
         if not exact:
             return np.ones(data.shape, bool)
-        noise = 0.0  # tissue that reaches the border beside an exact background
+        noise = 0.0
     above, below = np.count_nonzero(difference > split), np.count_nonzero(difference < -split)
     if exact and min(above, below) > 0.05 * (above + below):
         return _closed(distance > max(noise, _HALO_BOTH_SIDES * tissue), 1)
@@ -154,6 +159,7 @@ def _solid(bright: np.ndarray) -> np.ndarray:
     core = ~_grown(~head, radius)
     if core.any():
         head &= _grown(_largest(core), radius + 1.5)
+    head = _largest(head)
     found = np.zeros_like(everywhere)
     found[place] = head
     return found

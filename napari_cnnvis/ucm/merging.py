@@ -21,7 +21,8 @@ MergeCost = Callable[[RegionGraph], np.ndarray]
 def join_tiny(
     graph: RegionGraph, cost: MergeCost, smallest: float
 ) -> tuple[np.ndarray, RegionGraph]:
-    """Join every region below `smallest` mm3 to the neighbour that costs least, until none is left.
+    """Join every region below `smallest` mm3 to the neighbour that costs least, until none that has
+    a neighbour is left.
 
     Returns
     -------
@@ -39,6 +40,8 @@ def join_tiny(
         weight = cost(graph)
         best = _least(graph, weight)
         chosen = (tiny[a] & (weight == best[a])) | (tiny[b] & (weight == best[b]))
+        if not chosen.any():  # what is tiny still has no neighbour
+            break
         n, goes_to = _components(graph.n_regions, a[chosen], b[chosen])
         region = goes_to[region]
         graph = graph.joined(goes_to, n)

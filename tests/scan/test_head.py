@@ -111,6 +111,22 @@ def test_a_picture_without_a_background_is_all_head(data):
     assert find_head(data.astype(np.float32)).mean() > 0.9
 
 
+@pytest.mark.parametrize("empty", [1, 3, 6])
+def test_noise_beside_an_empty_slab(empty):
+    data = np.random.default_rng(0).random((20, 20, 20)).astype(np.float32)
+    data[:empty] = 0
+    found = find_head(data)
+    assert dice(found, np.broadcast_to(np.arange(20)[:, None, None] >= empty, data.shape)) > 0.95
+
+
+@pytest.mark.parametrize(
+    "kind", ["head, much noise", "head in a coil", "head, defaced", "skull-stripped, rings"]
+)
+def test_the_mask_is_one_piece_without_holes(kind):
+    found = find_head(BACKGROUNDS[kind]()[0])
+    assert ndimage.label(found)[1] == 1
+
+
 @pytest.mark.parametrize("shape", [(1, 9, 9), (2, 2, 2), (3, 1, 40), (1, 1, 2)])
 def test_scans_of_few_voxels(shape):
     data = np.random.default_rng(0).random(shape).astype(np.float32)

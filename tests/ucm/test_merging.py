@@ -103,3 +103,10 @@ def test_a_tiny_region_goes_to_the_neighbour_that_costs_least():
     region, joined = join_tiny(graph, ward, 2)
     assert region.tolist() == [0, 1, 1]
     assert joined.sizes.tolist() == [10, 11]
+
+
+def test_a_tiny_region_without_neighbours_stays():
+    graph = graph_of([10, 10, 1], [0.0, 1.0, 5.0], [(0, 1)])
+    region, joined = join_tiny(graph, ward, 2)
+    assert region.tolist() == [0, 1, 2]
+    assert joined.sizes.tolist() == [10, 10, 1]
