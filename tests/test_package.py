@@ -1,3 +1,4 @@
+import ast
 import importlib.metadata
 import inspect
 import json
@@ -73,6 +74,42 @@ def test_imports_point_one_way():
     )
     assert result.returncode == 0, result.stdout
     assert "0 broken" in result.stdout
+
+
+def imported_by(path, modules):
+    """The package's modules that a file imports anywhere: in functions and for types as well."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules else node.module
+
+
+def circles(imports):
+    """Modules that can be reached from themselves."""
+    reached = {name: set(others) for name, others in imports.items()}
+    for middle in imports:
+        for others in reached.values():
+            if middle in others:
+                others |= reached[middle]
+    return sorted(name for name, others in reached.items() if name in others)
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    package = Path(napari_cnnvis.__file__).parent
+    modules = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }  # fmt: skip
+    found = {name: set(imported_by(path, modules)) - {name} for name, path in modules.items()}
+    assert sum(map(len, found.values())) > 500
+    assert circles(found) == []
+
+
+def test_a_circle_would_be_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
