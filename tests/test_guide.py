@@ -16,7 +16,6 @@ import napari_cnnvis
 import napari_cnnvis as cv
 from napari_cnnvis.cli import _parser
 from napari_cnnvis.guide import page, pages
-from napari_cnnvis.models.networks import VoxResNetGAP
 
 ROOT = Path(napari_cnnvis.__file__).parents[1]
 GUIDE = page("index").parent
@@ -154,11 +153,18 @@ def prepared(tmp_path_factory):
     torch.manual_seed(0)
     torch.save(spaces["make_net"](width=16).state_dict(), folder / "net.pt")
     torch.save(spaces["AgeNet"]().state_dict(), folder / "age.pt")
-    net = cv.Model(VoxResNetGAP(), class_names=["control", "atrophy"])
-    cv.save_model(net, folder / "net.safetensors")
-    resnet18 = pytest.importorskip("monai.networks.nets").resnet18
-    state = resnet18(spatial_dims=3, n_input_channels=1, num_classes=2).state_dict()
-    torch.save(state, folder / "resnet18.pt")
+    nets = pytest.importorskip("monai.networks.nets")
+    # with global average pooling and one linear layer, so that CAM applies
+    small = {"init_features": 4, "growth_rate": 2, "block_config": (1, 1)}
+    arguments = ", ".join(f"{k}={v}" for k, v in {**small, "spatial_dims": 3}.items())
+    cv.save_model(
+        nets.DenseNet(spatial_dims=3, in_channels=1, out_channels=2, **small),
+        folder / "net.safetensors",
+        arch=f"monai.networks.nets:DenseNet({arguments}, in_channels=1, out_channels=2)",
+        class_names=["control", "atrophy"],
+    )
+    resnet18 = nets.resnet18(spatial_dims=3, n_input_channels=1, num_classes=2)
+    torch.save(resnet18.state_dict(), folder / "resnet18.pt")
     return folder
 
 
