@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices, QImage, QTextDocument
+from qtpy.QtGui import (
+    QColor,
+    QDesktopServices,
+    QImage,
+    QTextCharFormat,
+    QTextCursor,
+    QTextDocument,
+)
 from qtpy.QtWidgets import (
     QBoxLayout,
     QDialog,
     QDialogButtonBox,
     QHBoxLayout,
     QLabel,
+    QPushButton,
     QTextBrowser,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -22,6 +30,7 @@ from napari_cnnvis.guide import page, pages
 
 __all__ = ["GuideWindow", "add_help"]
 
+_LINK = "#3d8fe0"  # Qt takes the system's colour, which napari's dark theme hides
 _MARGIN = 40  # pixels beside a picture, for the scroll bar and the document's own
 
 
@@ -71,6 +80,7 @@ class _Browser(QTextBrowser):
         super().__init__()
         self.setOpenLinks(False)
         self.anchorClicked.connect(self._follow)
+        self.sourceChanged.connect(lambda: self._colour_links())
 
     def loadResource(self, kind: int, url: QUrl) -> Any:
         image = int(getattr(QTextDocument.ResourceType.ImageResource, "value", 2))
@@ -81,6 +91,26 @@ class _Browser(QTextBrowser):
         if picture.width() <= width:
             return picture
         return picture.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation)
+
+    def _colour_links(self) -> None:
+        colour = QTextCharFormat()
+        colour.setForeground(QColor(_LINK))
+        cursor = QTextCursor(self.document())
+        for start, end in list(self._links()):
+            cursor.setPosition(start)
+            cursor.setPosition(end, QTextCursor.MoveMode.KeepAnchor)
+            cursor.mergeCharFormat(colour)
+
+    def _links(self) -> Iterator[tuple[int, int]]:
+        block = self.document().begin()
+        while block.isValid():
+            parts = block.begin()
+            while not parts.atEnd():
+                part = parts.fragment()
+                if part.charFormat().isAnchor():
+                    yield part.position(), part.position() + part.length()
+                parts += 1
+            block = block.next()
 
     def resizeEvent(self, event: Any) -> None:
         super().resizeEvent(event)
@@ -98,8 +128,8 @@ class _Browser(QTextBrowser):
 
 def add_help(panel: QWidget, name: str) -> None:
     """Put a "?" at the bottom right of a panel, which opens a page of the guide."""
-    button = QToolButton()
-    button.setText("?")
+    button = QPushButton("?")
+    button.setFixedWidth(button.sizeHint().height())
     button.setObjectName("help")
     button.setToolTip("Open this panel's page of the guide.")
     button.clicked.connect(lambda: GuideWindow(panel, name).show())
