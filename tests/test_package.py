@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import napari_cnnvis
 from napari_cnnvis.explain.options import ExplainRequest
 
 ROOT = Path(napari_cnnvis.__file__).parents[1]
+LAZY = ("napari_cnnvis", "napari_cnnvis.cohort", "napari_cnnvis.evaluate")
 HEAVY = ("torch", "napari", "qtpy", "PyQt5", "PyQt6", "PySide6", "numpy", "scipy", "nibabel")
 
 
@@ -23,9 +25,10 @@ def fresh_python(code):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_import_pulls_in_nothing_heavy():
-    loaded = fresh_python("import json, sys, napari_cnnvis; print(json.dumps(list(sys.modules)))")
-    assert "napari_cnnvis" in loaded
+@pytest.mark.parametrize("name", LAZY)
+def test_import_pulls_in_nothing_heavy(name):
+    loaded = fresh_python(f"import json, sys, {name}; print(json.dumps(list(sys.modules)))")
+    assert name in loaded
     assert not set(HEAVY) & set(loaded)
 
 
@@ -44,21 +47,37 @@ def test_options_need_no_torch():
     assert not {"torch", "napari", "qtpy"} & set(fresh_python(code))
 
 
-@pytest.mark.parametrize("name", napari_cnnvis.__all__)
-def test_public_name_is_there_and_documented(name):
-    assert inspect.getdoc(getattr(napari_cnnvis, name))
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [(package, name) for package in LAZY for name in import_module(package).__all__],
+)
+def test_public_name_is_there_and_documented(package, name):
+    value = getattr(import_module(package), name)
+    assert callable(value)
+    assert inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("name", ["clusters", "roi_table"])
+@pytest.mark.parametrize("first", ["module", "function"])
+def test_functions_named_as_their_modules(name, first):
+    of_module = f"from napari_cnnvis.evaluate.{name} import {name} as f"
+    of_package = f"from napari_cnnvis.evaluate import {name} as g"
+    lines = [of_module, of_package] if first == "module" else [of_package, of_module]
+    assert fresh_python("\n".join([*lines, "print('true' if f is g and callable(f) else 'false')"]))
 
 
 def test_public_names_are_listed():
-    assert dir(napari_cnnvis) == sorted(napari_cnnvis.__all__)
+    for package in map(import_module, LAZY):
+        assert dir(package) == sorted(package.__all__)
     assert {"cam", "grad_cam", "sensitivity", "load_model", "read_volume"} <= set(
         napari_cnnvis.__all__
     )
 
 
-def test_unknown_name():
+@pytest.mark.parametrize("package", LAZY)
+def test_unknown_name(package):
     with pytest.raises(AttributeError, match="no attribute 'saliency'"):
-        napari_cnnvis.saliency  # noqa: B018
+        import_module(package).saliency  # noqa: B018
 
 
 def test_imports_point_one_way():

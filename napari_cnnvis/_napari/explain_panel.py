@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.method_form import MethodForm
 from napari_cnnvis._napari.network_box import NetworkBox
@@ -63,6 +64,7 @@ class ExplainPanel(DockedPanel):
         self._head: Any = None
         self.jobs = JobRunner(self)
         self._build()
+        add_help(self, "explain")
         self._connect()
         self._refresh()
 

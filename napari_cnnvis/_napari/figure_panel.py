@@ -16,6 +16,7 @@ from napari_cnnvis._napari.figure_camera import CameraState, ScanAxes, camera_of
 from napari_cnnvis._napari.figure_capture import canvas_pixels, set_background
 from napari_cnnvis._napari.figure_form import FigureForm
 from napari_cnnvis._napari.figure_turntable import Turntable
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.overlay import OVERLAY_KEY
@@ -51,6 +52,7 @@ class FigurePanel(DockedPanel):
         self.jobs = JobRunner(self)
         self.turntable = Turntable(napari_viewer, self)
         self.form = FigureForm(napari_viewer, self)
+        add_help(self, "figure")
         self._connect()
         self.setMinimumWidth(380)
         self._on_scan()

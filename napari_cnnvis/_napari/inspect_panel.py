@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 
 from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.inspect_cells import why_no_cells
 from napari_cnnvis._napari.inspect_map_view import MapView
 from napari_cnnvis._napari.inspect_peaks import PeakBrowser
@@ -50,6 +51,7 @@ class InspectPanel(DockedPanel):
         #: what is shown of the chosen map; None without a map
         self.view: MapView | None = None
         self._build()
+        add_help(self, "inspect")
         self._connect()
         self._on_map()
 

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.layer_picker import is_scan
 from napari_cnnvis._napari.map_comparison import GridOfMaps, SharedLimits, difference
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
@@ -82,6 +83,7 @@ class MapsPanel(DockedPanel):
         column.addLayout(compare)
         column.addWidget(one)
         column.addWidget(self.status)
+        add_help(self, "maps")
         self.setMinimumWidth(380)
         events = napari_viewer.layers.events
         self._sources = [events.inserted, events.removed, events.reordered, events.renamed]

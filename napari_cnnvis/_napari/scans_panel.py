@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.preferences import preference, recall, remember
 from napari_cnnvis._napari.scans_link import ExplainLink
@@ -64,6 +65,7 @@ class ScansPanel(DockedPanel):
         self.screen = ScanScreen(napari_viewer, self.link, self.loader, self)
         self.runs = ScanRuns(self.link, self.loader, self)
         self._build()
+        add_help(self, "scans")
         self._connect()
         self._bind_keys()
         self._refresh()

@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.chain_table import ChainTable
 from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.hierarchy_files import (
     read_hierarchy,
     stored_orientation,
@@ -78,6 +79,7 @@ class SupervoxelPanel(DockedPanel):
         self.jobs = JobRunner(self)
         self.view = RegionView(napari_viewer, self)
         self._build_widgets()
+        add_help(self, "supervoxels")
         self._connect()
         self._refresh()
 

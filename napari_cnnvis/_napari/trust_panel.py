@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
@@ -59,6 +60,7 @@ class TrustPanel(DockedPanel):
         self._folder = ""
         self.jobs = JobRunner(self)
         self._build()
+        add_help(self, "trust")
         self._connect()
         self._on_map()
 

@@ -1,1 +1,27 @@
-"""Many scans: find them, run a model and a method on all, keep the results on disk."""
+"""Many scans: find them, run a model and a method on all, keep the results on disk.
+
+The names below are loaded when they are first used.
+"""
+
+from importlib import import_module
+
+_PLACES = {
+    "ResultStore": "store",
+    "ScanEntry": "entries",
+    "ScanOutcome": "run",
+    "find_scans": "finding",
+    "run_on_all": "run",
+}
+__all__ = sorted(_PLACES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
