@@ -112,7 +112,7 @@ def circles(imports):
     for middle in imports:
         for others in reached.values():
             if middle in others:
-                others |= reached[middle]
+                others.update(reached[middle])
     return sorted(name for name, others in reached.items() if name in others)
 
 

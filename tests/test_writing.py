@@ -13,7 +13,7 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis.cli import main
 from napari_cnnvis.errors import CnnVisError, VolumeError
-from napari_cnnvis.evaluate.roi_table import write_roi_csv
+from napari_cnnvis.evaluate.roi_tables import write_roi_csv
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.recipes import Recipe, remember
 from napari_cnnvis.ucm.files import write_levels

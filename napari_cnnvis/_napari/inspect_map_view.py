@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_cnnvis._napari.inspect_cells import NativeCells
 from napari_cnnvis._napari.inspect_place import spacing_of
 from napari_cnnvis._napari.overlay import RAW_KEY, colormap
-from napari_cnnvis.evaluate.clusters import cluster_mask
+from napari_cnnvis.evaluate.clustering import cluster_mask
 
 __all__ = ["MapView", "cut_colours"]
 

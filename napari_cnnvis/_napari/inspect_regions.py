@@ -41,7 +41,7 @@ from napari_cnnvis._napari.layers import snapshot
 from napari_cnnvis._napari.save_dialog import ask_target
 from napari_cnnvis.atlas.lookup_tables import read_lookup_table
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.evaluate.roi_table import RoiRow, roi_table, write_roi_csv
+from napari_cnnvis.evaluate.roi_tables import RoiRow, roi_table, write_roi_csv
 
 __all__ = ["RegionsBox"]
 

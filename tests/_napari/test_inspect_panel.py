@@ -28,8 +28,8 @@ from napari_cnnvis._napari.inspect_place import affine_of, place_text
 from napari_cnnvis._napari.layers import METADATA_KEY, volume_to_layer
 from napari_cnnvis._napari.overlay import CELLS_KEY, RAW_KEY, overlay_arguments, style_overlay
 from napari_cnnvis.conform import InputSpec, conform
-from napari_cnnvis.evaluate.clusters import clusters
-from napari_cnnvis.evaluate.roi_table import roi_table
+from napari_cnnvis.evaluate.clustering import clusters
+from napari_cnnvis.evaluate.roi_tables import roi_table
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.layer_maps import nearest_cells
 from napari_cnnvis.explain.region_scores import RegionScores

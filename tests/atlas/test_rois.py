@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import napari_cnnvis as cv
 from napari_cnnvis.atlas.rois import Rois, read_rois, rois_on
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.evaluate.roi_table import roi_table, write_roi_csv
+from napari_cnnvis.evaluate.roi_tables import roi_table, write_roi_csv
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -40], [0, 0, 2, 5], [0, 0, 0, 1]])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.evaluate.clusters import cluster_mask, clusters
+from napari_cnnvis.evaluate.clustering import cluster_mask, clusters
 
 EIGHTEEN = [s for s in itertools.product((-1, 0, 1), repeat=3) if 0 < sum(map(abs, s)) < 3]
 AFFINE = np.array([[0, -1.2, 0, 7], [1.9, 0, 0, -3], [0, 0, 2.8, 11], [0, 0, 0, 1.0]])

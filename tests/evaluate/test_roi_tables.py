@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_cnnvis.errors import MethodError, VolumeError
-from napari_cnnvis.evaluate.roi_table import CSV_COLUMNS, RoiRow, roi_table, write_roi_csv
+from napari_cnnvis.evaluate.roi_tables import CSV_COLUMNS, RoiRow, roi_table, write_roi_csv
 
 AFFINE = np.array([[0, -1.2, 0.3, 7], [1.9, 0, 0, -3], [0, 0, 2.8, 11], [0, 0, 0, 1.0]])
 VOXEL = 1.9 * 1.2 * 2.8
