@@ -9,7 +9,8 @@ from torch import nn
 import napari_cnnvis as cv
 from napari_cnnvis.cli import evaluate
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.evaluate import benchmark_figure, benchmark_methods
+from napari_cnnvis.evaluate.benchmark import figure as benchmark_figure
+from napari_cnnvis.evaluate.benchmark import methods as benchmark_methods
 
 SHAPE = (16, 16, 16)
 NETWORK = """

@@ -11,7 +11,8 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis.errors import MethodError, VolumeError
-from napari_cnnvis.evaluate import benchmark, benchmark_methods
+from napari_cnnvis.evaluate.benchmark import methods as benchmark_methods
+from napari_cnnvis.evaluate.benchmark import run as benchmark
 from napari_cnnvis.evaluate.benchmark.figure import write_figures
 from napari_cnnvis.evaluate.benchmark.methods import methods_of, slic_level
 from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, BenchmarkOptions, parse_region
