@@ -8,7 +8,7 @@ from typing import Any
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, volume_to_layer
 from napari_cnnvis._napari.overlay import RAW_KEY, map_style
 from napari_cnnvis.sample_data import sample_path
-from napari_cnnvis.volume import read_volume, write_volume
+from napari_cnnvis.scan.files import read_volume, write_volume
 
 __all__ = ["get_reader", "open_sample", "read_scans", "write_scan"]
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.headers import affine_in_mm
 from napari_cnnvis.reading import source_file
+from napari_cnnvis.scan.files import load_image
+from napari_cnnvis.scan.headers import affine_in_mm
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume, load_image
 from napari_cnnvis.writing import check_output
 
 __all__ = ["read_hierarchy", "stored_orientation", "write_hierarchy"]

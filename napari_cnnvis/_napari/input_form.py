@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
 
 __all__ = ["InputForm"]
 

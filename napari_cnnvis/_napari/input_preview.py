@@ -60,8 +60,8 @@ class InputPreview(QObject):
         wanted = snapshots, spec = self._wanted
 
         def job(progress: Any, cancel: Any) -> Any:
-            from napari_cnnvis.conform import conform
-            from napari_cnnvis.volume import Volume
+            from napari_cnnvis.scan.conform import conform
+            from napari_cnnvis.scan.volume import Volume
 
             volumes = tuple(layer_to_volume(*taken) for taken in snapshots)
             conformed = conform(volumes, spec)

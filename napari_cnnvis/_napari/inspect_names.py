@@ -13,7 +13,7 @@ from napari_cnnvis._napari.layers import volume_to_layer
 from napari_cnnvis._napari.overlay import OVERLAY_KEY
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.sample_data import sample_path
-from napari_cnnvis.volume import read_volume
+from napari_cnnvis.scan.files import read_volume
 
 __all__ = ["add_sample_regions", "is_regions", "names_of", "sample_regions"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.volume import Volume, check_spacing
+from napari_cnnvis.scan.volume import Volume, check_spacing
 
 __all__ = ["METADATA_KEY", "layer_to_volume", "snapshot", "spatial_state", "volume_to_layer"]
 

@@ -110,7 +110,7 @@ def difference(a: Any, b: Any) -> tuple[np.ndarray, dict[str, Any]]:
             f"'{a.name}' and '{b.name}' are maps of different scans; choose two of the same scan."
         )
     from napari_cnnvis.explain.attribution import Attribution
-    from napari_cnnvis.volume import Volume
+    from napari_cnnvis.scan.volume import Volume
 
     first, second = (layer.metadata[OVERLAY_KEY] for layer in (a, b))
     place = a.metadata.get(METADATA_KEY) or {}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, REGIONS_KEY
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 __all__ = ["Drops", "RegionFacts", "find_drops"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_cnnvis._napari.layer_picker import is_scan
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.models.recipes import Recipe
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["Rerun", "plan_rerun"]
 

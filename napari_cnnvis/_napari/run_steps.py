@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["head_of", "run_request", "summary_of"]
 

@@ -19,7 +19,7 @@ from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.explain.options import ExplainRequest
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["DISPLAY_AXES", "LoadedScan", "ScanLoader", "Wanted"]
 

@@ -44,9 +44,9 @@ from napari_cnnvis._napari.save_dialog import ask_target
 from napari_cnnvis._napari.voxel_clicks import VoxelClicks
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.options import FINEST
-from napari_cnnvis.volume import Volume
 
 __all__ = ["SupervoxelPanel"]
 

@@ -17,8 +17,9 @@ from napari_cnnvis.atlas.lookup_tables import (
     table_beside,
 )
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.headers import affine_in_mm
-from napari_cnnvis.volume import Volume, load_image
+from napari_cnnvis.scan.files import load_image
+from napari_cnnvis.scan.headers import affine_in_mm
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["Rois", "read_rois", "rois_on", "with_names"]
 

@@ -90,7 +90,7 @@ def add_parser(commands: Any) -> None:
 def _figure(options: argparse.Namespace) -> int:
     from napari_cnnvis.figure.files import check_picture, provenance_beside, write_figure
     from napari_cnnvis.figure.record import read_figure
-    from napari_cnnvis.volume import read_volume
+    from napari_cnnvis.scan.files import read_volume
     from napari_cnnvis.writing import is_same_file
 
     if (options.scan is None) != (options.map is None):

@@ -31,7 +31,7 @@ def _info(options: argparse.Namespace) -> int:
 
     shape, notes = None, ()
     if options.scan:
-        from napari_cnnvis.volume import read_volume
+        from napari_cnnvis.scan.files import read_volume
 
         scan = read_volume(options.scan)
         shape, notes = scan.shape, scan.notes

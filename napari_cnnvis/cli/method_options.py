@@ -44,7 +44,7 @@ def add_scan(parser: argparse.ArgumentParser) -> None:
 
 def read_scan(options: argparse.Namespace) -> tuple[Any, ...]:
     """The scan and its further channels."""
-    from napari_cnnvis.volume import read_volume
+    from napari_cnnvis.scan.files import read_volume
 
     return tuple(read_volume(path) for path in (options.scan, *options.channel))
 
@@ -159,6 +159,6 @@ def given_hierarchy(options: argparse.Namespace) -> Any:
 
 def open_baseline(value: object) -> object:
     """A name or a number as it is; a file as the scan in it."""
-    from napari_cnnvis.volume import read_volume
+    from napari_cnnvis.scan.files import read_volume
 
     return read_volume(value) if isinstance(value, str) and os.path.exists(value) else value

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
+from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
 
 __all__ = ["add_model_options", "given_input", "load"]
 

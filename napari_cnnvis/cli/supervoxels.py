@@ -42,9 +42,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _supervoxels(options: argparse.Namespace) -> int:
+    from napari_cnnvis.scan.files import check_writable, read_volume, write_volume
     from napari_cnnvis.ucm.build import build_hierarchy
     from napari_cnnvis.ucm.files import check_levels, write_levels
-    from napari_cnnvis.volume import check_writable, read_volume, write_volume
     from napari_cnnvis.writing import check_output
 
     whole = options.output.lower().endswith(".npz")

@@ -9,8 +9,8 @@ from typing import Any
 
 from napari_cnnvis.cli.model_options import given_input
 from napari_cnnvis.cli.terminal import log_file, progress_with_time_left, stop_in_order
-from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
 
 __all__ = ["add_parser"]
 

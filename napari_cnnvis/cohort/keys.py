@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.options import ExplainRequest, check_baselines
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["ResultKeys", "scan_hash"]
 

@@ -17,7 +17,8 @@ from napari_cnnvis.explain.options import METHODS, ExplainRequest
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.volume import Volume, read_volume
+from napari_cnnvis.scan.files import read_volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["ScanOutcome", "look_up", "read_scan", "run_on_all"]
 

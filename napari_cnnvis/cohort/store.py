@@ -20,7 +20,7 @@ import platformdirs
 
 from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.errors import CnnVisError, VolumeError
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.writing import atomic_path
 
 __all__ = ["DEFAULT_LIMIT", "ResultStore"]

@@ -13,20 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis.conform import Conformed
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.explain.record import is_record, read_record
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.reading import source_file
-from napari_cnnvis.volume import (
-    WRITABLE,
-    Scan,
-    Volume,
-    channels_of,
-    check_writable,
-    read_volume,
-    write_volume,
-)
+from napari_cnnvis.scan.conform import Conformed
+from napari_cnnvis.scan.files import WRITABLE, check_writable, read_volume, write_volume
+from napari_cnnvis.scan.volume import Scan, Volume, channels_of
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output, companion, is_same_file
 
 __all__ = ["Attribution", "check_map", "inputs_of", "provenance_of"]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from napari_cnnvis.conform import Conformed
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution, provenance_of
 from napari_cnnvis.explain.baselines import Baseline
@@ -27,11 +26,12 @@ from napari_cnnvis.explain.options import (
 )
 from napari_cnnvis.explain.options import Baseline as GivenBaseline
 from napari_cnnvis.explain.region_scores import OcclusionScores
-from napari_cnnvis.explain.smoothing import smoothed
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.conform import Conformed
 from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.volume import Scan, Volume, channels_of
+from napari_cnnvis.scan.smoothing import smoothed
+from napari_cnnvis.scan.volume import Scan, Volume, channels_of
 
 __all__ = ["BoxScores", "box_sensitivity"]
 

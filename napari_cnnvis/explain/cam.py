@@ -12,7 +12,7 @@ from napari_cnnvis.explain.layer_maps import LayerMaps
 from napari_cnnvis.explain.layer_passes import pieces
 from napari_cnnvis.explain.options import ALIGNMENTS, check_choice
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.volume import Scan, channels_of
+from napari_cnnvis.scan.volume import Scan, channels_of
 
 __all__ = ["cam"]
 

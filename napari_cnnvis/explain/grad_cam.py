@@ -30,7 +30,7 @@ from napari_cnnvis.explain.layer_passes import pieces
 from napari_cnnvis.explain.options import ALIGNMENTS, GRADIENT, METHODS, SCORES, check_choice
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.running import plain_errors
-from napari_cnnvis.volume import Scan, channels_of
+from napari_cnnvis.scan.volume import Scan, channels_of
 
 __all__ = ["grad_cam", "grad_cam_plus_plus", "gradient_maps", "hires_cam", "layer_cam"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis.conform import Conformed
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import ALIGNMENTS, METHODS, check_choice
 from napari_cnnvis.models.layers import TargetLayer
 from napari_cnnvis.models.receptive_field import LayerGrid
 from napari_cnnvis.models.windows import importance
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import Conformed
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["LayerMaps", "Piece", "interpolate", "nearest_cells"]
 

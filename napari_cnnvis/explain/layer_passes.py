@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from napari_cnnvis.conform import Conformed
 from napari_cnnvis.explain.layer_maps import Piece
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.windows import window_slices
+from napari_cnnvis.scan.conform import Conformed
 
 __all__ = ["pieces"]
 

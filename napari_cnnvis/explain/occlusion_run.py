@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis.conform import Conformed
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain import options
 from napari_cnnvis.explain.baselines import Baseline, make_baselines
@@ -19,7 +18,8 @@ from napari_cnnvis.explain.occlusions import Occlusions
 from napari_cnnvis.explain.scorer_choice import EngineReport, choose_scorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.volume import Scan, Volume, channels_of
+from napari_cnnvis.scan.conform import Conformed
+from napari_cnnvis.scan.volume import Scan, Volume, channels_of
 
 __all__ = ["Limits", "OccludedScan"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = [
     "ALIGNMENTS",

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CnnVisError, MethodError, shortened
 from napari_cnnvis.explain.options import ALIGNMENTS, JOINS, METHODS, PRECISIONS, QUANTITIES, SCORES
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.reading import read_small
+from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.ucm.options import BOUNDARIES
 from napari_cnnvis.writing import companion
 

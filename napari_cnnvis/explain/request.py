@@ -16,9 +16,9 @@ from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.volume import Scan, channels_of
 from napari_cnnvis.ucm.build import build_hierarchy, default_counts
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Scan, channels_of
 
 __all__ = ["explain"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, shortened
 from napari_cnnvis.explain.options import METHODS, SCORES, ExplainRequest
 from napari_cnnvis.explain.record import checked_record
 from napari_cnnvis.reading import source_file
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["request_of", "script_of"]
 

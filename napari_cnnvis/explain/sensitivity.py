@@ -21,11 +21,11 @@ from napari_cnnvis.explain.options import (
     check_margin,
 )
 from napari_cnnvis.explain.region_scores import RegionScores
-from napari_cnnvis.explain.smoothing import smoothed
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.smoothing import smoothed
+from napari_cnnvis.scan.volume import Scan, channels_of
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Scan, channels_of
 
 __all__ = ["sensitivity"]
 

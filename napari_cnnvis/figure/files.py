@@ -15,7 +15,7 @@ from napari_cnnvis.figure.plate import Plate, draw_plate, pixels_of
 from napari_cnnvis.figure.record import FigureRecord, Origin, record_path, versions
 from napari_cnnvis.figure.spec import FigureSpec
 from napari_cnnvis.reading import source_file
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output
 
 __all__ = ["ENDINGS", "check_picture", "provenance_beside", "save_plate", "write_figure"]

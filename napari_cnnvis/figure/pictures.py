@@ -14,7 +14,7 @@ from napari_cnnvis.figure.projections import project_map, project_scan
 from napari_cnnvis.figure.raster import Picture
 from napari_cnnvis.figure.spec import FigureSpec
 from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["Subject", "rows_of"]
 

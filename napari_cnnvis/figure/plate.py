@@ -26,7 +26,7 @@ from napari_cnnvis.figure.labels import title_of, unit_of
 from napari_cnnvis.figure.page import Page, own_settings
 from napari_cnnvis.figure.pictures import Subject, rows_of
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["Plate", "draw_frame", "draw_plate", "pixels_of"]
 

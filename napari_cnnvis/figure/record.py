@@ -17,7 +17,8 @@ import numpy as np
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.figure.spec import FigureSpec
 from napari_cnnvis.reading import read_small, source_file
-from napari_cnnvis.volume import Volume, read_volume
+from napari_cnnvis.scan.files import read_volume
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.writing import atomic_path
 
 __all__ = ["FigureRecord", "Origin", "read_figure", "read_view", "record_path", "save_view"]

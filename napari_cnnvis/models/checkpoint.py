@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CheckpointError, MethodError, VolumeError
 from napari_cnnvis.models.formats.checkpoint_file import (
     CheckpointFile,
@@ -28,6 +27,7 @@ from napari_cnnvis.models.networks.lookalikes import looks_like
 from napari_cnnvis.models.networks.weight_budget import WeightBudget
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.models.weights import load_weights
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model", "sidecar_of"]
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.models.checkpoint import (
     OpenedCheckpoint,
@@ -31,6 +30,7 @@ from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import OUTPUT_KINDS
 from napari_cnnvis.models.running import full_float32, pick_device
 from napari_cnnvis.models.weights import match_weights
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["CheckpointReport", "examine_checkpoint", "report_on"]
 

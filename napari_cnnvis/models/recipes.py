@@ -11,9 +11,9 @@ from typing import Any
 
 import platformdirs
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.progress import stop_if_cancelled
+from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.writing import atomic_path
 
 __all__ = ["Recipe", "file_hash", "remember", "remembered"]

@@ -1,1 +1,1 @@
-"""What is known of a scan before any network is asked."""
+"""A scan: files, the volume in space, what a model's grid makes of it, its head."""

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from napari_cnnvis.cohort.keys import scan_hash
-from napari_cnnvis.conform import InputSpec, conform
 from napari_cnnvis.errors import VolumeError, in_plain_words
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.conform import InputSpec, conform
+from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.training.grids import completed, other_grids, read_grid, unlike_most
 from napari_cnnvis.training.study import Study, StudyProblems
-from napari_cnnvis.volume import read_volume
 from napari_cnnvis.writing import atomic_path
 
 __all__ = ["ConformedScans"]

@@ -23,9 +23,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.checkpoint import save_model
+from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.training.calibrate import Calibration
 from napari_cnnvis.training.folds import Fold
 from napari_cnnvis.training.last_layer import Features, refit

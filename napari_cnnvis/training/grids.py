@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
-from napari_cnnvis.conform import InputSpec
-from napari_cnnvis.headers import affine_in_mm
 from napari_cnnvis.reading import check_plain
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.headers import affine_in_mm
 
 __all__ = ["Grid", "completed", "other_grids", "read_grid", "unlike_most"]
 

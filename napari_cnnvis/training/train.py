@@ -13,9 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.training.conformed import ConformedScans
 from napari_cnnvis.training.fold_run import RESULT, FoldJob, Hardware, run_fold
 from napari_cnnvis.training.folds import Fold, make_folds

@@ -11,6 +11,7 @@ import numpy as np
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.progress import Progress, stop_if_cancelled
 from napari_cnnvis.scan.head import find_head
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.basins import basins
 from napari_cnnvis.ucm.boundary.gradient import between_voxels, gradient
 from napari_cnnvis.ucm.criterion import MergeCriterion
@@ -18,7 +19,6 @@ from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.ucm.merging import join_tiny, merge_tree
 from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
 from napari_cnnvis.ucm.region_graph import RegionGraph
-from napari_cnnvis.volume import Volume
 
 __all__ = ["build_hierarchy", "default_counts"]
 

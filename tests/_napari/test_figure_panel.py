@@ -24,7 +24,8 @@ from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.figure.geometry import VIEWS
 from napari_cnnvis.figure.record import read_figure
 from napari_cnnvis.figure.spec import SIDES
-from napari_cnnvis.volume import Volume, write_volume
+from napari_cnnvis.scan.files import write_volume
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (16, 20, 12)
 #: R, A and S of the patient in the viewer's world, whose axes are (-S, -A, -R)

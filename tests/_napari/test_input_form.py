@@ -1,8 +1,8 @@
 import pytest
 
 from napari_cnnvis._napari.input_form import InputForm
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.conform import InputSpec
 
 SPECS = [
     InputSpec(),

@@ -27,7 +27,6 @@ from napari_cnnvis._napari.inspect_panel import InspectPanel
 from napari_cnnvis._napari.inspect_place import affine_of, place_text
 from napari_cnnvis._napari.layers import METADATA_KEY, volume_to_layer
 from napari_cnnvis._napari.overlay import CELLS_KEY, RAW_KEY, overlay_arguments, style_overlay
-from napari_cnnvis.conform import InputSpec, conform
 from napari_cnnvis.evaluate.clustering import clusters
 from napari_cnnvis.evaluate.roi_tables import roi_table
 from napari_cnnvis.explain.attribution import Attribution
@@ -35,7 +34,8 @@ from napari_cnnvis.explain.layer_maps import nearest_cells
 from napari_cnnvis.explain.region_scores import RegionScores
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.models.receptive_field import LayerGrid
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec, conform
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (20, 22, 24)
 OBLIQUE = np.array(

@@ -12,7 +12,7 @@ from napari_cnnvis._napari.layers import METADATA_KEY, layer_to_volume, snapshot
 from napari_cnnvis._napari.overlay import overlay_arguments
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 
 def oblique(degrees=20.0):

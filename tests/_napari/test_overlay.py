@@ -13,7 +13,7 @@ from napari_cnnvis._napari.overlay import (
     style_overlay,
 )
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 
 def attribution(data, **provenance):

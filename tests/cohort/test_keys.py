@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.options import ExplainRequest
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 REQUEST = ExplainRequest("sensitivity", 1)
 OTHER = {

@@ -15,7 +15,7 @@ from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import DEFAULT_LIMIT, ResultStore
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 RECORD = {"method": "CAM", "class_name": "AD", "input": {"shape": (3, 4, 5)}, "seconds": 0.1}
 

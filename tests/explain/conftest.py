@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 
 def _wrap(module, shape=None, class_names=None):

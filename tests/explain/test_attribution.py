@@ -8,8 +8,9 @@ from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.explain.grad_cam import grad_cam
 from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.scan.files import read_volume
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume, read_volume
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 0, 1.5, -20], [0, 2.5, 0, 5], [0, 0, 0, 1]])
 

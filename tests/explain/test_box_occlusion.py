@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from monai.visualize import OcclusionSensitivity
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.baselines import make_baseline
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 SMALL = (6, 5, 7)
 

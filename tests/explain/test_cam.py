@@ -3,13 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.vox import VoxVGG
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 
 def logits_of(model, volume):

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.baselines import make_baseline, make_baselines
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
@@ -22,7 +21,8 @@ from napari_cnnvis.explain.region_scorer import FullPassScorer
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 
 @pytest.fixture(scope="module")

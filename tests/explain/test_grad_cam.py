@@ -9,7 +9,7 @@ from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.explain.grad_cam import grad_cam
 from napari_cnnvis.models.checkpoint import load_model
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 
 def assert_maps_equal(found, expected, tolerance=1e-5, scale=None):

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensor
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.explain.grad_cam import grad_cam
 from napari_cnnvis.explain.incremental.engine import IncrementalScorer
@@ -21,6 +20,7 @@ from napari_cnnvis.explain.options import METHODS, ExplainRequest
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
 
 RUNS = 20
 #: what resident memory may grow by in these runs: one feature map of the network for each

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.explain.grad_cam import grad_cam, gradient_maps
@@ -16,8 +15,9 @@ from napari_cnnvis.explain.options import GRADIENT
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 nets = pytest.importorskip("monai.networks.nets")
 

@@ -11,7 +11,7 @@ from napari_cnnvis.explain.options import (
     check_baselines,
     check_choice,
 )
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 AVERAGE = Volume(np.zeros((2, 2, 2)), name="average")
 

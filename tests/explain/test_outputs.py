@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.explain.cam import cam
 from napari_cnnvis.explain.grad_cam import gradient_maps
@@ -13,6 +12,7 @@ from napari_cnnvis.explain.options import GRADIENT, SCORES
 from napari_cnnvis.explain.remap import remap
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
 
 LAYER = "4"
 

@@ -8,9 +8,9 @@ from napari_cnnvis.explain.grad_cam import gradient_maps
 from napari_cnnvis.explain.options import GRADIENT, METHODS, ExplainRequest
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.build import build_hierarchy
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 
 @pytest.fixture(scope="module")

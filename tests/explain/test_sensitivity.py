@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.explain.baselines import make_baseline
 from napari_cnnvis.explain.region_scorer import FullPassScorer
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 SHAPE = (5, 4, 6)
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.baselines import make_baseline
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 BASELINES = ["blur", "border", "noise", 0, "average"]
 

@@ -9,7 +9,6 @@ from monai.inferers.utils import sliding_window_inference
 from torch import nn
 from torch.nn import functional as F
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.explain.baselines import make_baselines
 from napari_cnnvis.explain.box_occlusion import box_sensitivity
 from napari_cnnvis.explain.cam import cam
@@ -21,6 +20,7 @@ from napari_cnnvis.explain.scorer_choice import choose_scorer
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.explain.window_scorer import WindowScorer
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
 
 SHAPE = (14, 15, 13)
 WINDOW = (8, 7, 9)

@@ -6,7 +6,7 @@ import pytest
 
 from napari_cnnvis.figure.plate import draw_plate, pixels_of
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (24, 28, 20)
 

@@ -12,7 +12,7 @@ from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.figure.files import provenance_beside, write_figure
 from napari_cnnvis.figure.record import read_figure
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.volume import read_volume
+from napari_cnnvis.scan.files import read_volume
 
 SMALL = {"width_mm": 60, "dpi": 80}
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.figure.geometry import VIEWS, is_oblique, slice_views, voxel_at
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 
 @pytest.mark.parametrize(

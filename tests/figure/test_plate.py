@@ -13,7 +13,7 @@ from napari_cnnvis.figure.geometry import VIEWS
 from napari_cnnvis.figure.plate import draw_frame, draw_plate, pixels_of
 from napari_cnnvis.figure.projections import project_map, project_scan
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (24, 28, 20)
 #: a plate without anything coloured but the map

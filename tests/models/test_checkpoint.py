@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CheckpointError, CnnVisError, MethodError, VolumeError
 from napari_cnnvis.models.checkpoint import load_model, save_model
 from napari_cnnvis.models.formats.checkpoint_file import write_safetensors
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.vox import VoxResNet, VoxResNetGAP, VoxVGG
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 NETS = [VoxVGG, VoxResNet, VoxResNetGAP]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm3d)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.models.checkpoint import load_model, save_model
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (9, 10, 11)
 LPI = np.diag([-2.0, -2.0, -2.0, 1.0])

@@ -10,7 +10,7 @@ from torch import nn
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import Outputs, first_scores
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 SCORES = ["logit", "log_prob", "probability"]
 logits = st.lists(st.floats(-12, 12), min_size=2, max_size=5).map(lambda v: torch.tensor([v]))

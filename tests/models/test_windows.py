@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.windows import SlidingWindows, importance, window_slices
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 windows = st.tuples(*[st.integers(1, 6)] * 3)
 margins = st.tuples(*[st.integers(0, 9)] * 3)

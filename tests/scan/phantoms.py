@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_cnnvis.sample_data import sample_path
-from napari_cnnvis.volume import read_volume
+from napari_cnnvis.scan.files import read_volume
 
 __all__ = ["BACKGROUNDS", "brain", "head"]
 

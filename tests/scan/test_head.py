@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.volume import read_volume
 
 from .phantoms import BACKGROUNDS, exact
 

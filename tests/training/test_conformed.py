@@ -4,12 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_cnnvis.conform import InputSpec, conform
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.conform import InputSpec, conform
+from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.training import conformed
 from napari_cnnvis.training.conformed import ConformedScans
 from napari_cnnvis.training.study import StudyProblems, read_study
-from napari_cnnvis.volume import read_volume
 
 SPEC = InputSpec(shape=(10, 8, 6))
 

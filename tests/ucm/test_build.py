@@ -7,10 +7,11 @@ from scipy import ndimage
 
 from napari_cnnvis.errors import Cancelled, MethodError, VolumeError
 from napari_cnnvis.sample_data import sample_path
+from napari_cnnvis.scan.files import read_volume
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.build import build_hierarchy, default_counts
 from napari_cnnvis.ucm.criterion import MergeCriterion
 from napari_cnnvis.ucm.options import BOUNDARIES
-from napari_cnnvis.volume import Volume, read_volume
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 

@@ -25,9 +25,9 @@ from napari_cnnvis.explain.remap import remap
 from napari_cnnvis.explain.sensitivity import sensitivity
 from napari_cnnvis.models.layers import TargetLayer
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.build import build_hierarchy
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Volume
 
 __all__ = ["Case", "Method", "methods_of", "slic_level"]
 

@@ -21,7 +21,7 @@ from napari_cnnvis.evaluate.benchmark.table import BenchmarkScan, ScanWithRegion
 from napari_cnnvis.evaluate.localisation import RankedMap, near
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["BenchmarkResult", "run_benchmark"]
 

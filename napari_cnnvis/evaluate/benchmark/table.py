@@ -13,7 +13,8 @@ from napari_cnnvis.cohort.finding import TABLE_ENDINGS
 from napari_cnnvis.cohort.run import read_scan
 from napari_cnnvis.cohort.tables import read_rows, scans_in_table
 from napari_cnnvis.errors import VolumeError, in_plain_words
-from napari_cnnvis.volume import Volume, read_volume
+from napari_cnnvis.scan.files import read_volume
+from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["TRUTH", "BenchmarkScan", "ScanWithRegions", "read_benchmark_table"]
 

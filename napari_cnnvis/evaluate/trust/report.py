@@ -17,8 +17,8 @@ from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import OCCLUDING, Baseline, ExplainRequest, check_choice
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.volume import Scan
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Scan
 
 __all__ = ["trust_report"]
 

@@ -25,9 +25,9 @@ from napari_cnnvis.explain.request import explain
 from napari_cnnvis.explain.script import request_of
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
+from napari_cnnvis.scan.volume import Scan, channels_of
 from napari_cnnvis.ucm.build import build_hierarchy
 from napari_cnnvis.ucm.hierarchy import Hierarchy
-from napari_cnnvis.volume import Scan, channels_of
 
 __all__ = ["TrustRun"]
 

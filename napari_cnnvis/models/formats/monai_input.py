@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.models.formats.monai_config import NotPlain, Step
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["input_of", "output_of"]
 

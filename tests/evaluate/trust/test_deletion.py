@@ -6,7 +6,6 @@ import torch
 from scipy import stats
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.evaluate.trust.deletion import (
     Curves,
     affordable,
@@ -20,7 +19,8 @@ from napari_cnnvis.explain.occlusion_run import OccludedScan
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.vox import VoxResNetGAP, VoxVGG
 from napari_cnnvis.models.outputs import Outputs
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (9, 8, 10)
 INPUT = InputSpec(intensity="none")

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.evaluate.trust.randomisation import (
     cascade,
@@ -16,6 +15,7 @@ from napari_cnnvis.evaluate.trust.randomisation import (
     randomise,
 )
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.conform import InputSpec
 
 SHAPE = (10, 10, 10)
 INPUT = InputSpec(SHAPE, intensity="none")

@@ -10,7 +10,6 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.evaluate.trust.edges import edge_map
 from napari_cnnvis.evaluate.trust.plot import draw
@@ -20,7 +19,8 @@ from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.explain.request import explain
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import Volume
 
 SHAPE = (24, 24, 24)
 QUICK = {"steps": 5, "random_orders": 10, "random_networks": 4, "baseline": 0.0}

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from napari_cnnvis.conform import InputSpec
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.formats.clinicadl_maps import is_maps, read_maps
 from napari_cnnvis.models.networks.clinicadl import Conv4_FC3, Conv5_FC3, PadMaxPool3d
+from napari_cnnvis.scan.conform import InputSpec
 
 SHAPE = (20, 33, 18)  # 1 x 2 x 1 cells after five poolings
 

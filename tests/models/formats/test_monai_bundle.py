@@ -11,11 +11,11 @@ import torch
 import yaml
 from torch import nn
 
-from napari_cnnvis.conform import INTENSITY_RULES, InputSpec
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.formats import monai_bundle, monai_input
 from napari_cnnvis.models.formats.monai_bundle import is_bundle, read_bundle
 from napari_cnnvis.models.formats.monai_config import Config, NotPlain
+from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
 
 DENSENET = "monai.networks.nets:DenseNet121(spatial_dims=3, in_channels=1, out_channels=2)"
 

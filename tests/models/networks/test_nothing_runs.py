@@ -49,7 +49,7 @@ HOSTILE = [
     "monai.networks.nets.hovernet:_remap_preact_resnet_model('file://{folder}/evil.pkl')",
     "napari_cnnvis.models.checkpoint:load_model('{folder}/evil.pkl', trust=True)",
     "napari_cnnvis.models.formats.checkpoint_file:write_safetensors('{canary}', {{}}, {{}})",
-    "napari_cnnvis.volume:atomic_path('{canary}')",
+    "napari_cnnvis.scan.volume:atomic_path('{canary}')",
     "{folder}/evil.py:Net()",
     "{folder}/evil.py:os.mkdir('{canary}')",
 ]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.networks.vox import VoxResNet, VoxResNetGAP, VoxVGG
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.volume import Volume
 
 NUMBERS = {VoxVGG: 375_466, VoxResNet: 3_207_458, VoxResNetGAP: 528_226}
 RESNET_STEM = {

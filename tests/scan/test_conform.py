@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cnnvis.conform import INTENSITY_RULES, InputSpec, conform
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.volume import Volume
+from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec, conform
+from napari_cnnvis.scan.volume import Volume
 
 ORIENTATIONS = [
     "".join(letters) for axes in permutations(("RL", "AP", "SI")) for letters in product(*axes)

@@ -11,14 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cnnvis.errors import CnnVisError, VolumeError
-from napari_cnnvis.volume import (
-    Volume,
-    atomic_path,
-    channels_of,
-    check_writable,
-    read_volume,
-    write_volume,
-)
+from napari_cnnvis.scan.files import check_writable, read_volume, write_volume
+from napari_cnnvis.scan.volume import Volume, channels_of
+from napari_cnnvis.writing import atomic_path
 
 DIRECTIONS = dict(zip("RLAPSI", (*np.repeat(np.eye(3), 2, axis=0),), strict=True))
 SIGNS = dict(zip("RLAPSI", (1, -1) * 3, strict=True))

@@ -20,11 +20,11 @@ from napari_cnnvis.atlas.lookup_tables import read_lookup_table
 from napari_cnnvis.atlas.rois import read_rois, rois_on
 from napari_cnnvis.cli import main
 from napari_cnnvis.cohort.tables import read_rows
-from napari_cnnvis.conform import conform
 from napari_cnnvis.errors import CnnVisError, VolumeError, shortened
-from napari_cnnvis.headers import check_extensions
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.recipes import file_hash
+from napari_cnnvis.scan.conform import conform
+from napari_cnnvis.scan.headers import check_extensions
 from napari_cnnvis.training.grids import read_grid
 from napari_cnnvis.ucm.files import read_levels, write_levels
 

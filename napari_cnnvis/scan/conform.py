@@ -16,13 +16,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy import ndimage
 
 from napari_cnnvis.errors import VolumeError, shortened
-from napari_cnnvis.volume import (
-    Scan,
-    Volume,
-    channels_of,
-    constant_note,
-    orientation_change,
-)
+from napari_cnnvis.scan.volume import Scan, Volume, channels_of, constant_note, orientation_change
 
 __all__ = ["INTENSITY_RULES", "Conformed", "InputSpec", "conform"]
 
