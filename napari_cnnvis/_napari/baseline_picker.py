@@ -31,8 +31,8 @@ class BaselinePicker(QWidget):
         self.value.setDecimals(3)
         self.value.setSingleStep(0.1)
         self.value.setToolTip(
-            "In the units that the network sees. 0 is the reference's; on T1 it looks like fluid, "
-            "and can turn the map's sign round."
+            "In the units that the network sees. 0 is the reference's; on T1 it looks like CSF, "
+            "and can invert the map's sign."
         )
         self.number.setToolTip(self.value.toolTip())
         self.scan = QCheckBox("Scan")

@@ -17,7 +17,7 @@ from napari_cnnvis._napari.region_facts import Drops, RegionFacts
 __all__ = ["ChainTable", "volume_text"]
 
 _COLUMNS = {
-    "Regions": "The scan is cut into so many regions where this one first exists.",
+    "Regions": "Number of regions in the level where this region first appears.",
     "Volume": "Of the region.",
     "Mean": "Mean intensity of the scan in the region.",
     "Altitude": "How different its parts are: the height at which they merge; 0 for the finest.",

@@ -85,7 +85,7 @@ class ExplainPanel(DockedPanel):
 
         self.run_button = QPushButton("Run")
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it is.")
+        self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it got.")
         self.bar = QProgressBar()
         self.status = QLabel()
         self.status.setWordWrap(True)

@@ -37,7 +37,7 @@ class CutAway(QWidget):
         for row, name in enumerate(_NAMES):
             slider, label = QRangeSlider(Qt.Orientation.Horizontal), QLabel()
             slider.setMinimumWidth(90)
-            slider.setToolTip("What lies outside is cut away; both ends can be moved.")
+            slider.setToolTip("Everything outside this range is cut away; both ends can be moved.")
             slider.valueChanged.connect(self.apply)
             label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             label.setMinimumWidth(label.fontMetrics().horizontalAdvance("−100 to −100 mm"))

@@ -104,7 +104,7 @@ class FigureForm:
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self.title = QLineEdit()
         self.title.setPlaceholderText("method · class · layer")
-        self.title.setToolTip("Empty: method, class and layer of the map. A blank: no title.")
+        self.title.setToolTip("Empty: method, class and layer of the map. A space: no title.")
         self.size = SizeRow()
         self.background = _choice(BACKGROUNDS)
         self.side = _choice(SIDES)

@@ -31,7 +31,7 @@ _MOVIES = "Animated GIF (*.gif);;Movie, by napari-animation (*.mp4);;Folder of P
 _NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
 _NO_MAP = "Make a map with Explain CNN, or open a saved one, for slices, lightbox and six views."
 _UNKNOWN = (
-    "The layer does not say how the scan lies in the patient: left and right, front and back, "
+    "The layer does not say how the scan is oriented: left and right, front and back, "
     "top and bottom are those of its axes if they were stored as R, A, S."
 )
 

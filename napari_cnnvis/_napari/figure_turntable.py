@@ -71,7 +71,7 @@ class Turntable(QObject):
             )
         if path.suffix == "" and path.is_dir():
             if any(path.iterdir()):
-                raise CnnVisError(f"The folder {path} holds files already; choose another name.")
+                raise CnnVisError(f"The folder {path} already contains files; choose another name.")
         else:
             check_output(path, overwrite=True)  # the dialog has asked
         self._path, self._frames, self._background = path, frames, background

@@ -63,7 +63,7 @@ def read_hierarchy(paths: Sequence[str], scan: Volume, stored: str) -> Hierarchy
     apart = np.abs((leaves.affine - scan.affine) @ corners).max()
     if apart > 0.5 * max(scan.spacing):
         raise VolumeError(
-            f"{name} lies {apart:.3g} mm away from the scan; resample it to the scan first. If its "
+            f"{name} is {apart:.3g} mm away from the scan; resample it to the scan first. If its "
             "header is wrong, open it as a Labels layer and take it from there."
         )
     return replace(hierarchy, leaves=leaves.data.astype(np.int32))

@@ -56,7 +56,7 @@ class InputForm(QWidget):
         self.overlap = QDoubleSpinBox()
         self.overlap.setRange(0, 0.9)
         self.overlap.setSingleStep(0.05)
-        self.overlap.setToolTip("Share of a window that the next one covers as well.")
+        self.overlap.setToolTip("Share of a window that overlaps with the next one.")
         self.voxels = QComboBox()
         self.voxels.addItem("as the scan has", False)
         self.voxels.addItem("resampled to (mm)", True)

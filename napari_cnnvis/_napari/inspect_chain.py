@@ -64,7 +64,7 @@ class ChainBox(QWidget):
         super().__init__(parent)
         self.plot = DropPlot()
         self.table = PlainTable(("Region", "Drop"), rows=5)
-        self.table.setToolTip("Regions that hold the voxel and were scored, fine to coarse.")
+        self.table.setToolTip("Regions that contain the voxel and were scored, fine to coarse.")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.plot)

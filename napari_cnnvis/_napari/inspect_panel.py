@@ -33,7 +33,7 @@ from napari_cnnvis._napari.voxel_clicks import VoxelClicks, voxels_under
 
 __all__ = ["InspectPanel"]
 
-_NO_MAP = "Make a map first: Plugins > Explain CNN (CNN Vis)."
+_NO_MAP = "Make a map first: Plugins > CNN Vis > Explain CNN."
 
 
 class InspectPanel(DockedPanel):
@@ -57,7 +57,7 @@ class InspectPanel(DockedPanel):
 
     def _build(self) -> None:
         self.map = LayerPicker(self._viewer, fits=is_overlay)
-        self.map.setToolTip("The map that is looked at.")
+        self.map.setToolTip("The map to inspect.")
         self.map.setMinimumWidth(90)
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setToolTip(
@@ -75,7 +75,7 @@ class InspectPanel(DockedPanel):
         self.minimum.setSpecialValueText("off")
         self.minimum.setKeyboardTracking(False)
         self.minimum.setToolTip(
-            "Hide connected parts above the threshold that are smaller. The map itself is kept."
+            "Hide clusters above the threshold that are smaller than this. The map itself is kept."
         )
         self.cluster_count = QLabel()
         self.native_cells = QCheckBox()

@@ -14,7 +14,7 @@ __all__ = ["PeakBrowser"]
 
 #: so many peaks are gone through at most
 _MOST = 100
-_HINT = "The highest places of the map, at least 8 mm apart."
+_HINT = "The highest peaks of the map, at least 8 mm apart."
 
 
 class PeakBrowser(QWidget):
@@ -31,7 +31,7 @@ class PeakBrowser(QWidget):
         #: which of them was chosen last
         self.current: int | None = None
         self.jump = QPushButton("Jump to peak")
-        self.jump.setToolTip("Go to the strongest place of the map.")
+        self.jump.setToolTip("Go to the strongest peak of the map.")
         self.previous = QPushButton("◀ Previous")
         self.previous.setToolTip("The next stronger peak.")
         self.next = QPushButton("Next ▶")

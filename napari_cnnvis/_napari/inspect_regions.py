@@ -45,7 +45,7 @@ from napari_cnnvis.evaluate.roi_tables import RoiRow, roi_table, write_roi_csv
 
 __all__ = ["RegionsBox"]
 
-_NO_LABELS = "Press Open atlas…, or take any Labels layer."
+_NO_LABELS = "Press Open atlas…, or choose any Labels layer."
 _TABLES = "Look-up table (*.txt *.tsv *.csv *.label *.lut *.ctab);;All files (*)"
 _NOT_YET = "Press Measure: mean, share of the positive values and peak in each region."
 
@@ -71,7 +71,7 @@ class RegionsBox(QGroupBox):
         self.measure_button.setToolTip("Measure the map in every region.")
         self.open_button = QPushButton("Open atlas…")
         self.open_button.setToolTip(
-            "A label volume (NIfTI, or FreeSurfer's aseg.mgz, aparc+aseg.mgz), laid on the scan. Names "
+            "A label volume (NIfTI, or FreeSurfer's aseg.mgz, aparc+aseg.mgz), on the scan's grid. Names "
             "come from the look-up table beside it, or from FreeSurfer's."
         )
         self.names_button = QPushButton("Names…")
@@ -167,7 +167,7 @@ class RegionsBox(QGroupBox):
         if self.jobs.busy:
             return
         if ground is None:
-            self._say_error("Open the scan that the atlas is to be laid on first.")
+            self._say_error("First open the scan that the atlas belongs to.")
             return
         taken = snapshot(ground)
 

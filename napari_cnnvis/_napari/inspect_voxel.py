@@ -108,10 +108,10 @@ class VoxelBox(QGroupBox):
         self.chain_said.setVisible(chain is not None)
         if chain is not None:
             self.chain_said.setText(
-                f"Regions that hold the voxel and were scored for {chain.class_name} "
+                f"Regions that contain the voxel and were scored for {chain.class_name} "
                 f"({len(chain.nodes)} of {chain.n_all}):"
                 if chain.n_all
-                else "No region holds this voxel."
+                else "No region contains this voxel."
             )
 
     def redraw(self, event: Any = None) -> None:

@@ -52,7 +52,7 @@ class MapsPanel(DockedPanel):
         )
         self.share.setCheckable(True)
         self.grid = _button(
-            "Grid", "Each ticked map on its own picture of the scan, with one camera."
+            "Grid", "Each ticked map on its own copy of the scan, with one camera for all."
         )
         self.grid.setCheckable(True)
         self.subtract = _button("Difference", "A layer with the first ticked map minus the second.")
@@ -62,7 +62,9 @@ class MapsPanel(DockedPanel):
         self.copy = _button(
             "Copy as Python", "A script that makes this map again, in the clipboard."
         )
-        self.again = _button("Run again", "Load the network and run the method as it was run.")
+        self.again = _button(
+            "Run again", "Load the network and run the method with the same settings."
+        )
         self.reading = _button(
             "How to read it", "What the map's values mean, and what to beware of."
         )
@@ -178,7 +180,9 @@ class MapsPanel(DockedPanel):
             records = [layer.metadata[OVERLAY_KEY] for layer in self.ticked]
             units = {(record.get("method"), record.get("score")) for record in records}
             if len(units) > 1:
-                self._say("These maps have different units; the same colour means little in them.")
+                self._say(
+                    "These maps have different units; the same colour means different things in each."
+                )
 
     def _on_grid(self, on: bool) -> None:
         if self._grid is not None:
@@ -237,7 +241,7 @@ class MapsPanel(DockedPanel):
             self._say(str(exc))
             return
         QGuiApplication.clipboard().setText(script)
-        missing = " Mend the lines marked TODO." if "# TODO" in script else ""
+        missing = " Complete the lines marked TODO." if "# TODO" in script else ""
         self._say(f"The script is in the clipboard.{missing}", good=True)
 
     def _run_again(self) -> None:

@@ -50,7 +50,7 @@ _TIPS = {
     "grad-cam": "A layer's maps, weighted by the mean gradient of the score. One pass, any layer; "
     "as coarse as the layer.",
     "grad-cam++": "As Grad-CAM, but places whose gradient is positive count for more; better where an "
-    "object is there several times.",
+    "object occurs several times.",
     "hirescam": "As Grad-CAM, but without averaging the gradient over the layer: shows only what the "
     "layer's cells really add to the score.",
     "layercam": "Each cell is weighted by its own positive gradient; made for early, fine layers.",
@@ -119,7 +119,7 @@ class MethodForm(QGroupBox):
         self.weights = LevelWeights()
         self.weights.setToolTip(
             "After a run: how much each level counts, from its finest with most regions on the left. "
-            "Drawn anew at once."
+            "Updated at once."
         )
         self.margin = QSpinBox()
         self.margin.setRange(0, 50)
@@ -132,8 +132,8 @@ class MethodForm(QGroupBox):
         self.smooth.setRange(0, 50)
         self.smooth.setSuffix(" mm")
         self.smooth.setToolTip(
-            "Smooths the map by so much (full width at half maximum). 0 is the published method; 12 mm "
-            "found simulated atrophy far better. Drawn anew at once."
+            "Smooths the map with a Gaussian (full width at half maximum). 0 is the published method; 12 mm "
+            "found simulated atrophy far better. Updated at once."
         )
         self.size = QSpinBox()
         self.size.setRange(1, 99)
@@ -146,7 +146,7 @@ class MethodForm(QGroupBox):
         self.map_of = QComboBox()
         self.map_of.setToolTip(
             "Shown at once: the mean over the baselines of the last run, one of them, or how far "
-            "they lie apart (largest minus smallest)."
+            "they disagree (largest minus smallest)."
         )
         self.time_limit = QSpinBox()
         self.time_limit.setRange(0, 100_000)
@@ -154,17 +154,17 @@ class MethodForm(QGroupBox):
         self.time_limit.setSuffix(" s")
         self.time_limit.setSpecialValueText("none")
         self.time_limit.setToolTip(
-            "Stop after so long with the map so far; large regions, and boxes far apart, come first."
+            "Stop after this time with the map so far; large regions, and boxes far apart, come first."
         )
         self.half = QCheckBox("Half precision")
         self.half.setToolTip(
             "Score regions in float16 (bfloat16 on a CPU). The difference from full precision is "
             "measured on four regions and shown."
         )
-        self.head_only = QCheckBox("Hide what lies outside the head")
+        self.head_only = QCheckBox("Hide what is outside the head")
         self.head_only.setChecked(bool(preference("hide_outside")))
         self.head_only.setToolTip(
-            "Only for display; the status line says how much of the map lies outside."
+            "Only for display; the status line says how much of the map is outside."
         )
         self._rows = {
             "cam": [self.alignment],

@@ -50,7 +50,7 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
     wanted, name = record.get("model") or {}, (record.get("scan") or {}).get("name")
     if not wanted or not name:
         raise MethodError(
-            "The map's record does not say of which scan and network it is; run the method again in "
+            "The map's record does not say which scan and network it belongs to; run the method again in "
             "the panel Explain CNN."
         )
     scan = next((layer for layer in layers if is_scan(layer) and layer.name == name), None)

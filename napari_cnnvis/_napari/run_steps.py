@@ -49,7 +49,7 @@ def summary_of(attribution: Any, head: np.ndarray | None) -> str:
     if head is not None and total > 0:
         outside = float(np.abs(data[~head]).sum()) / total
         if outside >= 0.005:
-            text += f"{outside:.0%} of it lies outside the head. "
+            text += f"{outside:.0%} of it is outside the head. "
     if low < 0:
         text += "Warm colours support the class, cold ones speak against it. "
     if attribution.partial:

@@ -17,7 +17,7 @@ __all__ = ["ExplainLink"]
 _LOOK, _QUIET = 1000, 300
 _NO_MODEL = (
     "Open the panel Explain CNN (Plugins > CNN Vis) and choose a checkpoint there; its network and "
-    "method are taken."
+    "method are used."
 )
 
 

@@ -85,7 +85,7 @@ class ScansPanel(DockedPanel):
         self.scans.search.setAcceptDrops(False)
         self.counts = QLabel()
         self.predict_button = _button(
-            "Predict all", "What the network says of every scan; kept for the next time."
+            "Predict all", "The network's prediction for every scan, kept on disk."
         )
         self.run_button = _button(
             "Run method on all",

@@ -132,7 +132,9 @@ class ScanRuns(QObject):
         if not self._entries:
             raise CnnVisError("Open a folder or a table of scans first.")
         if self._link.busy:
-            raise CnnVisError("The network is at work; wait until it has finished, or cancel that.")
+            raise CnnVisError(
+                "The network is busy; wait until it has finished, or cancel that run."
+            )
         what = METHODS[request.method] if request else "Predictions"
         self._running, self._over, self._panel = True, False, self._link.panel
         self._start(

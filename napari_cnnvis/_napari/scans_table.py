@@ -19,11 +19,11 @@ NAME, LABEL, PREDICTION, MARK, STATUS = range(5)
 _SORT = Qt.ItemDataRole.UserRole
 _WRONG, _PROBLEM = QColor("#ff8c69"), QColor("#e0b040")
 _TIPS = {
-    NAME: "The scan's name; the path is in the tip of each row.",
-    LABEL: "What the study says.",
-    PREDICTION: "What the network says.",
-    MARK: "✓ where both agree, ✗ where they do not, empty where that cannot be said.",
-    STATUS: "What is kept of the scan: its prediction, the map for the method as it is set.",
+    NAME: "The scan's name; the path is in the tooltip of each row.",
+    LABEL: "The label that the study gives.",
+    PREDICTION: "The network's prediction.",
+    MARK: "✓ where both agree, ✗ where they do not, empty where this is not known.",
+    STATUS: "What is on disk for the scan: its prediction, and the map for the method as it is set.",
 }
 #: longer problems are told in the tip and, for the chosen scan, below the table
 _SHORT = 24

@@ -58,7 +58,7 @@ class ScansView(QWidget):
         self.search.setToolTip("Words of a name, a label, a subject or a prediction.")
         self.search.setClearButtonEnabled(True)
         self.only_wrong = QCheckBox("Only wrong predictions")
-        self.only_wrong.setToolTip("List only scans that the network calls other than the study.")
+        self.only_wrong.setToolTip("List only scans whose prediction differs from their label.")
         self.view = QTableView()
         # before the view follows the model, so that a filter does not choose another scan
         self.filter.rowsAboutToBeRemoved.connect(self._hush)

@@ -52,7 +52,7 @@ __all__ = ["SupervoxelPanel"]
 
 _NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
 _NO_HIERARCHY = "Press Build, or open supervoxels or an atlas."
-_NO_CHAIN = "Click on the scan: the regions that hold this voxel are listed here."
+_NO_CHAIN = "Click on the scan: the regions that contain this voxel are listed here."
 _READABLE = "Hierarchies and label volumes (*.npz *.npy *.nii *.nii.gz *.mgz);;All files (*)"
 _WRITABLE = "Hierarchy (*.npz);;Levels as label volumes (*.nii.gz);;Levels as array (*.npy)"
 _NOTHING = np.empty(0, dtype=np.int64)
@@ -98,7 +98,7 @@ class SupervoxelPanel(DockedPanel):
         self.open_button.menu().addAction("File…", self._ask_files)
         self.open_button.menu().addAction("Folder of PPM slices…", self._ask_folder)
         self.from_layer = _menu_button(
-            "From Labels layer", "Take the regions of a Labels layer of the scan's shape."
+            "From Labels layer", "Use the regions of a Labels layer that has the scan's shape."
         )
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip("The hierarchy as .npz, or its levels as label volumes.")

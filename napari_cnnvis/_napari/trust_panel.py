@@ -39,7 +39,7 @@ from napari_cnnvis.progress import Progress
 
 __all__ = ["TrustPanel"]
 
-_NO_MAP = "Make a map first: Plugins > Explain CNN (CNN Vis)."
+_NO_MAP = "Make a map first: Plugins > CNN Vis > Explain CNN."
 _NOT_YET = "Not tested yet. Press Test this map: does it show what the network uses?"
 
 

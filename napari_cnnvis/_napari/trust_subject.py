@@ -123,7 +123,7 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
     request_of(record)
     if not (record.get("scan") or {}).get("name") or not record.get("model"):
         raise MethodError(
-            "The map's record does not say of which scan and network it is; run the method again in "
+            "The map's record does not say which scan and network it belongs to; run the method again in "
             "the panel Explain CNN."
         )
     there = {other.name: other for other in layers if is_scan(other)}
@@ -136,7 +136,7 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
     if scans[0].data.shape != values.shape:
         raise MethodError(
             f"The map is not one of '{names[0]}' as it is now: their voxels differ. Open the scan that "
-            "it was made of."
+            "it was made from."
         )
     taken = tuple(snapshot(scan) for scan in scans)
     return Subject(record, values, scans, taken, layer.metadata.get(REGIONS_KEY), loaded)

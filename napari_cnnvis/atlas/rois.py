@@ -86,11 +86,11 @@ def read_rois(path: str | os.PathLike, table: str | os.PathLike | None = None) -
         try:
             found = read_lookup_table(beside)
         except VolumeError:
-            notes = (*notes, f"{beside.name} lies beside it, but names no labels.")
+            notes = (*notes, f"{beside.name} is next to it, but names no labels.")
         else:
             if set(found.names) & set(present.tolist()):
                 return with_names(replace(rois, notes=notes), found)
-            notes = (*notes, f"{beside.name} lies beside it, but names none of its labels.")
+            notes = (*notes, f"{beside.name} is next to it, but names none of its labels.")
     known = freesurfer_table(present.tolist(), path.name) or LookupTable({})
     return with_names(replace(rois, notes=notes), known)
 
@@ -126,7 +126,7 @@ def rois_on(rois: Rois, volume: Volume) -> Rois:
     same_shape = rois.labels.shape == volume.shape
     if not volume.orientation_known and not same_shape:
         raise VolumeError(
-            f"'{volume.name}' does not say how it lies in space, so {name} cannot be laid on it; open "
+            f"'{volume.name}' has no position in space, so {name} cannot be resampled to it; open "
             "the scan from its file, or resample the atlas to it first."
         )
     if same_shape and (not volume.orientation_known or np.allclose(matrix, np.eye(4), atol=1e-3)):
@@ -142,12 +142,12 @@ def rois_on(rois: Rois, volume: Volume) -> Rois:
     left = set(_present(labels).tolist())
     if not left:
         raise VolumeError(
-            f"No region of {name} lies on '{volume.name}'; both have to be in one space. Register "
+            f"No region of {name} overlaps '{volume.name}'; both have to be in the same space. Register "
             "the atlas to the scan first."
         )
     notes = rois.notes
     if lost := len(rois.names) - len(left):
-        notes = (*notes, f"{lost} of its regions lie outside or fall between the scan's voxels.")
+        notes = (*notes, f"{lost} of its regions are outside or fall between the scan's voxels.")
     return replace(
         rois,
         labels=labels,

@@ -130,10 +130,13 @@ def _add_settings(evaluate: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=ALIGNMENTS,
         default=_DEFAULTS.alignments,
-        help="CAM, Grad-CAM and its kin: where a layer's cells lie",
+        help="CAM, Grad-CAM and its variants: where a layer's cells are",
     )
     group.add_argument(
-        "--layers", nargs="+", default=(), help="Grad-CAM and its kin: only these (default: all)"
+        "--layers",
+        nargs="+",
+        default=(),
+        help="Grad-CAM and its variants: only these (default: all)",
     )
 
 

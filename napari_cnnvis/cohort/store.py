@@ -184,7 +184,7 @@ class ResultStore:
             reason = exc.__cause__ if isinstance(exc, VolumeError) else exc
             raise CnnVisError(
                 f"Results cannot be kept in {self.folder}: {getattr(reason, 'strerror', None) or exc}. "
-                "Free some space there, or mend its permissions."
+                "Free some space there, or correct its permissions."
             ) from exc
         with self._lock:
             self._unseen += len(content)

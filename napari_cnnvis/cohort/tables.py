@@ -78,7 +78,7 @@ def read_rows(path: Path, needs: str) -> list[tuple[int, dict[str, str]]]:
         known = ", ".join(f"'{name}'" for name in names) or "none"
         remedy = "Name the column with the scans' files 'Path'"
         if "participant_id" in columns:
-            remedy += ", or open the folder that this table lies in"
+            remedy += ", or open the folder that this table is in"
         raise VolumeError(
             f"{path.name} has no column '{needs.capitalize()}'; its columns are {known}. {remedy}."
         )

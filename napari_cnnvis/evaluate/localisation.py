@@ -351,6 +351,6 @@ def _mask(mask: np.ndarray | None, shape: tuple[int, ...], what: str) -> np.ndar
     if mask.shape != shape:
         raise MethodError(
             f"The map has shape {shape}, but the mask of {what} {mask.shape}; "
-            "both have to lie on the same grid."
+            "both have to be on the same grid."
         )
     return mask.astype(bool, copy=False)

@@ -100,7 +100,7 @@ def roi_table(
     if map.shape != labels.shape:
         raise MethodError(
             f"The map has {map.shape} voxels, but the label volume {labels.shape}; they have to "
-            "lie on one grid."
+            "be on the same grid."
         )
     if labels.dtype.kind not in "biu":
         raise MethodError(f"The label volume holds {labels.dtype} values; integers are needed.")

@@ -1,4 +1,4 @@
-"""3D Grad-CAM and its kin: a layer's maps, weighted by the gradient of the score.
+"""3D Grad-CAM and its variants: a layer's maps, weighted by the gradient of the score.
 
 All four come from one forward and one backward pass, at any layer, in any number of
 dimensions. With A_k a layer's maps, G_k = d score / d A_k, and sums over cells:

@@ -186,10 +186,10 @@ class ExplainRequest:
     target : int or str
         The class to explain, by index or name.
     layer : str, optional
-        Target layer of Grad-CAM and its kin; the recommended one by default; "all" for
+        Target layer of Grad-CAM and its variants; the recommended one by default; "all" for
         every layer.
     relu : bool
-        Grad-CAM and its kin keep only what supports the class.
+        Grad-CAM and its variants keep only what supports the class.
     score : {"logit", "log_prob", "probability"}, optional
         By default "probability" for sensitivity and boxes, else "logit".
     alignment : {"stretch", "receptive field"}

@@ -13,7 +13,7 @@ _PLACE = (
     "far apart they are."
 )
 _BASELINE = (
-    "What the map says depends on what voxels are replaced by. Zero looks like fluid on T1, so that it "
+    "What the map says depends on what voxels are replaced by. Zero looks like CSF on T1, so that it "
     "can turn a map of atrophy upside down. Run several baselines and look at how far they disagree."
 )
 _NOT_PROOF = (
@@ -44,7 +44,7 @@ READING: dict[str, tuple[str, ...]] = {
     ),
     "HiResCAM": (
         "Each cell's activation times its own gradient: what the cell adds to the score, to first "
-        "order. Exact where the network is linear behind the layer.",
+        "order. Exact where the network is linear after the layer.",
         "Noisier than Grad-CAM in early layers.",
         _COARSE,
         _PLACE,
@@ -57,7 +57,7 @@ READING: dict[str, tuple[str, ...]] = {
         _PLACE,
     ),
     "UCM sensitivity": (
-        "How far the score drops when the supervoxel that holds a voxel is replaced by the baseline, "
+        "How far the score drops when the supervoxel that contains a voxel is replaced by the baseline, "
         "joined over several levels. Warm: the network needs this region for the class.",
         _BASELINE,
         "Two regions that say the same hide each other: either can go without a drop. What is spread "

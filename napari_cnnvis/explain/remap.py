@@ -52,7 +52,7 @@ def remap(
     """
     scores = attribution.regions
     if scores is None:
-        raise MethodError("Only maps of sensitivity and box occlusion can be drawn anew.")
+        raise MethodError("Only maps of sensitivity and box occlusion can be redrawn.")
     names = attribution.provenance["model"]["class_names"]
     if isinstance(target, str) and target in names:
         target = names.index(target)

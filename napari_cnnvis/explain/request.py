@@ -46,7 +46,7 @@ def explain(
 
     Returns
     -------
-    Attribution, or LayerMaps for Grad-CAM and its kin of layer "all"
+    Attribution, or LayerMaps for Grad-CAM and its variants of layer "all"
 
     Raises
     ------

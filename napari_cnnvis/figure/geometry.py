@@ -128,7 +128,7 @@ def voxel_at(volume: Volume, point: tuple[float, float, float]) -> tuple[int, in
         ends = zip("xyz", np.min(corners, axis=0), np.max(corners, axis=0), strict=True)
         text = ", ".join(f"{axis} {low:.0f} to {high:.0f}" for axis, low, high in ends)
         raise VolumeError(
-            f"The position {point[0]:g}, {point[1]:g}, {point[2]:g} mm lies outside the scan, "
+            f"The position {point[0]:g}, {point[1]:g}, {point[2]:g} mm is outside the scan, "
             f"which reaches over {text} mm."
         )
     return tuple(int(index) for index in voxel)

@@ -279,7 +279,7 @@ def with_sidecar(file: CheckpointFile) -> CheckpointFile:
         header = check_header(json.loads(sidecar.read_text()), sidecar)
     except (OSError, ValueError, RecursionError) as exc:
         raise CheckpointError(
-            f"{sidecar}, which goes with {file.path.name}, is not readable JSON ({exc}); mend or "
+            f"{sidecar}, which goes with {file.path.name}, is not readable JSON ({exc}); correct or "
             "remove it."
         ) from exc
     return replace(

@@ -278,7 +278,7 @@ def _conform(volume: Volume, spec: InputSpec) -> Conformed:
     data = _crop_or_pad(data, shape)
     if lost > 0.005:
         notes.append(
-            f"{lost:.1%} of '{volume.name}' (by intensity) lies outside the model's "
+            f"{lost:.1%} of '{volume.name}' (by intensity) is outside the model's "
             f"{' x '.join(map(str, shape))} voxels and is not seen by it."
         )
     shift = np.eye(4)

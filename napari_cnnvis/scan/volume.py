@@ -100,7 +100,7 @@ class Volume:
         if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
             raise VolumeError(
                 f"The affine of '{self.name}' squeezes the volume flat (a voxel size of 0?); "
-                "mend the file's header."
+                "correct the file's header."
             )
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "affine", affine)

@@ -84,7 +84,7 @@ class StudyProblems(VolumeError):
         count = len({row for row, _ in self.problems})
         rows = "1 row" if count == 1 else f"{count} rows"
         super().__init__(
-            f"{rows} of {table} cannot be trained on; mend or remove them and start again:\n"
+            f"{rows} of {table} cannot be trained on; correct or remove them and start again:\n"
             + "\n".join(lines)
         )
 

@@ -321,7 +321,7 @@ class Hierarchy:
             0 <= i < n for i, n in zip(index, shape, strict=True)
         ):
             raise VolumeError(
-                f"Voxel {index} lies outside the volume; choose an index i, j, k from 0, 0, 0 "
+                f"Voxel {index} is outside the volume; choose an index i, j, k from 0, 0, 0 "
                 f"to {', '.join(str(n - 1) for n in shape)}."
             )
         nodes = []
@@ -351,7 +351,7 @@ class Hierarchy:
         if data.shape != self.leaves.shape:
             raise VolumeError(
                 f"The hierarchy has {self.leaves.shape} voxels, but the volume {data.shape}; "
-                "they have to lie on one grid."
+                "they have to be on the same grid."
             )
         of_leaf = np.bincount(self.leaves.ravel(), data.ravel(), self.n_leaves + 1)[1:]
         return sums_over_nodes(self.parents, of_leaf) / self.sizes

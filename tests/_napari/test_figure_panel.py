@@ -127,7 +127,7 @@ def test_a_view_is_saved_and_gone_back_to(loaded):
 
 def test_a_layer_of_unknown_orientation_says_so(panel):
     panel.viewer.add_image(np.ones(SHAPE), scale=(1, 2, 3))
-    assert "does not say how the scan lies" in panel.form.hint.text()
+    assert "does not say how the scan is oriented" in panel.form.hint.text()
     panel.look_from("anterior")
 
 
@@ -370,7 +370,7 @@ def test_turntable_goes_once_around_the_long_axis_and_back(qtbot, loaded, tmp_pa
     assert CameraState.of(loaded.viewer) == before
     assert said(loaded) == "Saved frames."
     loaded.save_turntable(tmp_path / "frames", frames=4)
-    assert "holds files already" in said(loaded)
+    assert "already contains files" in said(loaded)
 
 
 def test_turntable_as_gif_and_stopped(qtbot, loaded, tmp_path, fake_canvas):

@@ -878,7 +878,7 @@ def test_a_file_that_is_no_atlas_is_one_plain_sentence(qtbot, panel, viewer, sca
     assert list(viewer.layers) == [scan]
     viewer.layers.clear()
     panel.regions.open_atlas(str(scan_file))
-    assert "Open the scan" in panel.regions.said.text()
+    assert "First open the scan" in panel.regions.said.text()
 
 
 def test_an_atlas_is_laid_on_a_scan_before_there_is_a_map(qtbot, panel, viewer, tmp_path):

@@ -62,7 +62,7 @@ def test_a_file_beside_that_is_of_something_else_is_told(tmp_path, labels, text)
     (tmp_path / "scan.txt").write_text(text)
     rois = read_rois(path)
     assert rois.names[17] == "Left-Hippocampus"
-    assert "scan.txt lies beside it" in rois.notes[0]
+    assert "scan.txt is next to it" in rois.notes[0]
 
 
 def test_without_any_table_regions_have_their_numbers(tmp_path, labels):
@@ -186,7 +186,7 @@ def test_an_atlas_of_another_place_is_refused(rois, plain):
     away[0, 3] += 500
     with pytest.raises(VolumeError) as error:
         rois_on(rois, cv.Volume(np.zeros((8, 9, 10)), away))
-    assert "one space" in plain(error.value, "atlas.nii.gz")
+    assert "the same space" in plain(error.value, "atlas.nii.gz")
 
 
 def test_where_the_place_is_unknown_only_the_same_shape_fits(rois, plain):

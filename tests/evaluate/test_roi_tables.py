@@ -95,7 +95,7 @@ def test_a_mask_is_one_region():
 @pytest.mark.parametrize(
     ("labels", "about"),
     [
-        (np.ones((2, 2, 3), int), "one grid"),
+        (np.ones((2, 2, 3), int), "the same grid"),
         (np.ones((2, 2, 2)), "integers"),
         (np.zeros((2, 2, 2), int), "no region"),
     ],

@@ -86,7 +86,7 @@ def test_equals_the_definition(wrap, volume_of, method, seed, target, score):
 @settings(max_examples=10)
 @given(seed=st.integers(0, 999))
 def test_weights_of_grad_cam_plus_plus_are_its_higher_derivatives(wrap, volume_of, seed):
-    """Eq. 19 of the paper with derivatives of exp(score) by autograd, linear behind the layer."""
+    """Eq. 19 of the paper with derivatives of exp(score) by autograd, linear after the layer."""
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv3d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 8, 2)).double()
     volume = volume_of((3, 3, 3), seed)

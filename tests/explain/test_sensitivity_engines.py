@@ -148,7 +148,7 @@ def test_notes_of_the_scan_are_kept_beside_the_engines(wrap, brain, hierarchy, c
     model = wrap(conv_model.module, (14, 15, 8))
     found = sensitivity(model, brain, hierarchy, 0)
     outside, engine = found.notes
-    assert "lies outside the model's 14 x 15 x 8 voxels" in outside
+    assert "is outside the model's 14 x 15 x 8 voxels" in outside
     assert engine == found.provenance["engine"]["text"]
 
 

@@ -343,7 +343,7 @@ def test_node_means(hierarchy, seed):
 
 
 def test_means_of_another_grid_are_refused(labels, plain):
-    with pytest.raises(VolumeError, match="they have to lie on one grid") as error:
+    with pytest.raises(VolumeError, match="they have to be on the same grid") as error:
         Hierarchy.from_levels([labels]).node_means(np.zeros((2, 2, 3)))
     plain(error.value, (2, 2, 3))
 

@@ -228,7 +228,7 @@ class ClassActivation(Method):
 
 @dataclass(frozen=True, eq=False)
 class Gradients(Method):
-    """Grad-CAM and its kin at every layer, or at some: signed, all from one pass."""
+    """Grad-CAM and its variants at every layer, or at some: signed, all from one pass."""
 
     methods: tuple[str, ...]
     alignments: tuple[str, ...]

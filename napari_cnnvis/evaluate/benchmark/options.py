@@ -67,9 +67,9 @@ class BenchmarkOptions:
     smooths : sequence of float
         Millimetres (full width at half maximum) by which occlusion maps are smoothed.
     alignments : sequence of {"stretch", "receptive field"}
-        Where CAM, Grad-CAM and its kin put a layer's cells.
+        Where CAM, Grad-CAM and its variants put a layer's cells.
     layers : sequence of str
-        Target layers of Grad-CAM and its kin; all if empty.
+        Target layers of Grad-CAM and its variants; all if empty.
 
     Raises
     ------

@@ -25,7 +25,7 @@ chance, and below it a map is upside down. Chance is {share:.3f} (the truth's sh
 average precision, mass and rank accuracy and, without a tolerance, for the pointing hit, and
 {dice:.3f} for Dice. The threshold of the best Dice, and a layer that is called best, are chosen with
 the truth, which is optimistic. Seconds are those of the run that gave the map, which may give others
-as well (all layers of Grad-CAM and its kin, baselines, joins).
+as well (all layers of Grad-CAM and its variants, baselines, joins).
 """
 
 

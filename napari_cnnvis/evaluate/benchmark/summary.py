@@ -26,13 +26,13 @@ __all__ = [
     "summarise",
 ]
 
-#: Grad-CAM and its kin, as they are called in tables
+#: Grad-CAM and its variants, as they are called in tables
 GRADIENT_NAMES = tuple(BENCHMARKED[name] for name in GRADIENT)
 #: kinds of methods, and how they are called
 FAMILIES = {
     "occlusion": "occlusion",
     "cam": "CAM",
-    "gradient": "Grad-CAM and its kin",
+    "gradient": "Grad-CAM and its variants",
     "control": "controls, which do not know the network",
 }
 
@@ -141,7 +141,7 @@ def common_settings(summary: Iterable[SummaryRow], model: str) -> dict[str, list
 def headlines(summary: Sequence[SummaryRow], model: str) -> list[Headline]:
     """What the main table and figure of a model show, in the order of the methods.
 
-    Of Grad-CAM and its kin, the recommended layer and the one with the highest ROC-AUC,
+    Of Grad-CAM and its variants, the recommended layer and the one with the highest ROC-AUC,
     which is chosen with the truth and says so.
     """
     common = common_settings(summary, model)

@@ -106,7 +106,7 @@ class BenchmarkScan:
         other = read_volume(path)
         if not other.same_grid(scan):
             raise VolumeError(
-                f"{path.name} ({' x '.join(map(str, other.shape))} voxels) does not lie on the grid "
+                f"{path.name} ({' x '.join(map(str, other.shape))} voxels) is not on the grid "
                 f"of the scan ({' x '.join(map(str, scan.shape))})"
             )
         return other.data
@@ -168,7 +168,7 @@ def read_benchmark_table(
     ]
     if problems:
         raise VolumeError(
-            f"{len(problems)} row(s) of {path.name} cannot be used: {'; '.join(problems)}. Mend or "
+            f"{len(problems)} row(s) of {path.name} cannot be used: {'; '.join(problems)}. Correct or "
             "take out these rows."
         )
     return scans, left_out

@@ -65,7 +65,7 @@ class TrustRun:
         if self.attribution.data.shape != first.shape:
             raise MethodError(
                 f"The map has {self.attribution.data.shape} voxels, but the scan {first.shape}; give "
-                "the scan that the map was made of."
+                "the scan that the map was made from."
             )
         self.scan = OccludedScan(model, volume, self._baseline(baseline))
         if len(self.scan.given) != 1:

@@ -81,7 +81,7 @@ def compare_maps(a: np.ndarray, b: np.ndarray, inside: np.ndarray | None = None)
     if not a.shape == b.shape == inside.shape:
         raise MethodError(
             f"The maps have {a.shape} and {b.shape} voxels and the mask {inside.shape}; they have "
-            "to lie on one grid."
+            "to be on the same grid."
         )
     if not inside.any():
         raise MethodError("The mask is empty, so there is nothing to compare.")

@@ -290,7 +290,7 @@ def _parsed(bundle: _Folder | _Zip, name: str) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
         kind = "JSON" if name.endswith(".json") else "YAML"
         raise CheckpointError(
-            f"'{name}' of the bundle {bundle.path} is not {kind} that can be read; mend it, or "
+            f"'{name}' of the bundle {bundle.path} is not {kind} that can be read; repair it, or "
             "copy or download the bundle again."
         ) from exc
     if not isinstance(content, dict):

@@ -260,7 +260,7 @@ def _import(name: str) -> Any:
         ) from exc
     except (Exception, SystemExit) as exc:  # its code can raise anything
         raise CheckpointError(
-            f"The Python module '{name}' cannot be imported: {_reason(exc)}. Mend it, or name another."
+            f"The Python module '{name}' cannot be imported: {_reason(exc)}. Correct it, or name another."
         ) from exc
 
 
@@ -284,7 +284,7 @@ def _run_file(path: Path) -> Any:
     except (Exception, SystemExit) as exc:  # a user's code can raise anything
         del sys.modules[name]
         raise CheckpointError(
-            f"{path} cannot be run: {_reason(exc)}. Mend it, then try again."
+            f"{path} cannot be run: {_reason(exc)}. Correct it, then try again."
         ) from exc
     finally:
         sys.path.remove(str(path.resolve().parent))

@@ -374,7 +374,7 @@ def test_every_bad_row_is_listed_at_once(study, plain):
         "row 3 (gone): missing file;",
         "row 4",
         "There is no file",
-        "small.nii.gz (4 x 4 x 4 voxels) does not lie on the grid of the scan (16 x 17 x 15)",
+        "small.nii.gz (4 x 4 x 4 voxels) is not on the grid of the scan (16 x 17 x 15)",
         "row 6 (p0): the region 'truth' has no voxel",
         "row 7 (p0): the region 'truth' fills the whole brain",
         "row 8 (p0): the column Rois is empty",
