@@ -1,0 +1,32 @@
+"""What the parts of the window may know of each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import napari_cnnvis
+
+FOLDER = Path(napari_cnnvis.__file__).parent / "_napari"
+FILES = sorted(FOLDER.rglob("*.py"))
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def is_own(value):
+    """Whether a member is read of the object itself: `self`, `cls` or `super()`."""
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id == "super"
+    return isinstance(value, ast.Name) and value.id in ("self", "cls")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_private_member_of_another_class_is_read(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            assert is_own(node.value), f"line {node.lineno}: {ast.unparse(node)}"
+        if isinstance(node, ast.ImportFrom):
+            private = [alias.name for alias in node.names if is_private(alias.name)]
+            assert not private, f"line {node.lineno}: {private}"
