@@ -71,8 +71,10 @@ class LayerPicker(QComboBox):
         return self.currentData()
 
     def choose(self, layer: Any) -> None:
-        """Select a layer."""
-        self.setCurrentIndex(self.findData(layer))
+        """Select a layer, if it is listed."""
+        listed = [self.itemData(index) for index in range(self.count())]
+        if layer in listed:  # also a proxy of it
+            self.setCurrentIndex(listed.index(layer))
 
     def refresh(self, event: Any = None) -> None:
         """List the layers anew; the chosen one stays while it fits."""

@@ -9,23 +9,22 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QListWidget,
     QListWidgetItem,
-    QPushButton,
     QVBoxLayout,
 )
 
-from napari_cnnvis._napari.docking import DockedPanel
-from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
+from napari_cnnvis._napari.docking import DockedPanel, button, row
 from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.layer_picker import is_scan
 from napari_cnnvis._napari.map_comparison import GridOfMaps, SharedLimits, difference
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
-from napari_cnnvis._napari.panels import panel_of
+from napari_cnnvis._napari.rerun import NetworkMissing
 from napari_cnnvis._napari.text_window import show_text
 from napari_cnnvis.errors import CnnVisError, shortened
+from napari_cnnvis.progress import Progress
 
 __all__ = ["MapsPanel"]
 
@@ -42,51 +41,47 @@ class MapsPanel(DockedPanel):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
+        self._running = False
         self._viewer = napari_viewer
         self._shared: SharedLimits | None = None
         self._grid: GridOfMaps | None = None
         self.list = QListWidget()
         self.list.setToolTip("Tick the maps to compare; choose one to see where it comes from.")
-        self.share = _button(
+        self.share = button(
             "Share limits", "The same colours mean the same values in all ticked maps."
         )
         self.share.setCheckable(True)
-        self.grid = _button(
+        self.grid = button(
             "Grid", "Each ticked map on its own copy of the scan, with one camera for all."
         )
         self.grid.setCheckable(True)
-        self.subtract = _button("Difference", "A layer with the first ticked map minus the second.")
+        self.subtract = button("Difference", "A layer with the first ticked map minus the second.")
         self.about = QLabel()
         self.about.setWordWrap(True)
         self.about.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.copy = _button(
+        self.copy = button(
             "Copy as Python", "A script that makes this map again, in the clipboard."
         )
-        self.again = _button(
+        self.again = button(
             "Run again", "Load the network and run the method with the same settings."
         )
-        self.reading = _button(
+        self.reading = button(
             "How to read it", "What the map's values mean, and what to beware of."
         )
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        compare = QHBoxLayout()
-        for button in (self.share, self.grid, self.subtract):
-            compare.addWidget(button)
+        self.network = CheckpointOffer(self.session)
         one = QGroupBox("Chosen map")
         inside = QVBoxLayout(one)
         inside.addWidget(self.about)
-        row = QHBoxLayout()
-        for button in (self.copy, self.again, self.reading):
-            row.addWidget(button)
-        inside.addLayout(row)
+        inside.addLayout(row(self.copy, self.again, self.reading, stretch=(0, 0, 0)))
+        inside.addWidget(self.network)
         column = QVBoxLayout(self)
         column.addWidget(self.list, 1)
-        column.addLayout(compare)
+        column.addLayout(row(self.share, self.grid, self.subtract, stretch=(0, 0, 0)))
         column.addWidget(one)
+        column.addLayout(row(self.bar, self.cancel_button))
         column.addWidget(self.status)
+        self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it is.")
         add_help(self, "maps")
-        self.setMinimumWidth(380)
         events = napari_viewer.layers.events
         self._sources = [events.inserted, events.removed, events.reordered, events.renamed]
         for source in self._sources:
@@ -100,6 +95,14 @@ class MapsPanel(DockedPanel):
         self.copy.clicked.connect(self._copy)
         self.again.clicked.connect(self._run_again)
         self.reading.clicked.connect(self._show_reading)
+        self.cancel_button.clicked.connect(self.session.jobs.cancel)
+        self.session.started.connect(self._on_started)
+        self.session.progressed.connect(self._on_progressed)
+        self.session.said.connect(self._on_said)
+        self.session.failed.connect(self._on_failed)
+        self.session.stopped.connect(self._on_said)
+        self.session.idle.connect(self._on_idle)
+        self._show_progress()
         self.refresh()
 
     def _disconnect(self) -> None:
@@ -180,7 +183,7 @@ class MapsPanel(DockedPanel):
             records = [layer.metadata[OVERLAY_KEY] for layer in self.ticked]
             units = {(record.get("method"), record.get("score")) for record in records}
             if len(units) > 1:
-                self._say(
+                self.warn(
                     "These maps have different units; the same colour means different things in each."
                 )
 
@@ -192,7 +195,7 @@ class MapsPanel(DockedPanel):
             return
         scan = self._scan_of(self.ticked[0]) if self.ticked else None
         if scan is None:
-            self._say("The scan of the ticked maps is not in the viewer; open it first.")
+            self.warn("The scan of the ticked maps is not in the viewer; open it first.")
             self.grid.setChecked(False)
             return
         self._grid = GridOfMaps(self._viewer, scan, self.ticked)
@@ -212,7 +215,7 @@ class MapsPanel(DockedPanel):
         try:
             data, arguments = difference(*self.ticked)
         except CnnVisError as exc:
-            self._say(str(exc))
+            self.warn(str(exc))
             return
         self._viewer.add_image(data, **arguments).colorbar.visible = True
 
@@ -220,8 +223,8 @@ class MapsPanel(DockedPanel):
 
     def _describe(self) -> None:
         layer = self.chosen
-        for button in (self.copy, self.again, self.reading):
-            button.setEnabled(layer is not None)
+        for one in (self.copy, self.again, self.reading):
+            one.setEnabled(layer is not None)
         if layer is None:
             self.about.setText(_NO_MAPS)
             return
@@ -238,23 +241,48 @@ class MapsPanel(DockedPanel):
         try:
             script = script_of(self.chosen.metadata[OVERLAY_KEY])
         except CnnVisError as exc:
-            self._say(str(exc))
+            self.warn(str(exc))
             return
         QGuiApplication.clipboard().setText(script)
         missing = " Complete the lines marked TODO." if "# TODO" in script else ""
-        self._say(f"The script is in the clipboard.{missing}", good=True)
+        self.say(f"The script is in the clipboard.{missing}")
 
     def _run_again(self) -> None:
-        panel = panel_of(self._viewer, ExplainPanel)
-        if panel is None:
-            self._say("Open the panel Explain CNN first; it runs the method.")
-            return
+        self._running = True
         try:
-            panel.run_again(self.chosen)
+            self.session.run_again(self.chosen.metadata[OVERLAY_KEY])
         except CnnVisError as exc:
-            self._say(str(exc))
-            return
-        self._say("Running; see the panel Explain CNN.", good=True)
+            self._running = False
+            self.warn(str(exc))
+            if isinstance(exc, NetworkMissing):
+                self.network.offer()
+        self._on_idle()
+
+    def _on_started(self, what: str) -> None:
+        if self._running:
+            self.begin(what)
+            self._show_progress()
+
+    def _on_progressed(self, progress: Progress) -> None:
+        if self._running:
+            self.advance(progress)
+
+    def _on_said(self, text: str) -> None:
+        if self._running:
+            self.say(text)
+
+    def _on_failed(self, text: str) -> None:
+        if self._running:
+            self.warn(text)
+
+    def _on_idle(self) -> None:
+        if not self.session.jobs.busy:
+            self._running = False
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        for widget in (self.bar, self.cancel_button):
+            widget.setVisible(self._running)
 
     def _show_reading(self) -> None:
         from napari_cnnvis.explain.reading import how_to_read
@@ -262,9 +290,6 @@ class MapsPanel(DockedPanel):
         method = self.chosen.metadata[OVERLAY_KEY].get("method", "")
         text = "".join(f"<p>{paragraph}</p>" for paragraph in how_to_read(method))
         show_text(self, f"How to read a map of {method}", text)
-
-    def _say(self, text: str, good: bool = False) -> None:
-        self.status.setText(text if good else f"⚠ {text}")
 
 
 def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -298,9 +323,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

@@ -334,10 +334,6 @@ class MethodForm(QGroupBox):
         if request.method in OCCLUDING:
             self.baseline.show_baselines(request.baseline)
 
-    def description(self) -> str:
-        """What a run does, in a few words."""
-        return f"{self.method.currentText()} of {self.target.currentText()}"
-
     def _on_method(self) -> None:
         """Each method comes back with the values that it had, at first with its defaults."""
         if self._method:

@@ -15,15 +15,14 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.channel_pickers import ChannelPickers
 from napari_cnnvis._napari.input_preview import InputPreview
-from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layer_picker import LayerPicker
-from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.model_picker import ModelPicker
 from napari_cnnvis._napari.model_settings import ModelSettings
-from napari_cnnvis._napari.preferences import preference
+from napari_cnnvis._napari.session import Session
 from napari_cnnvis._napari.text_window import show_text
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.models.recipes import Recipe
@@ -35,26 +34,20 @@ _NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
 
 
 class NetworkBox(QGroupBox):
-    """Holds the scan, the checkpoint and the model that was loaded from it.
+    """Shows and chooses the scan and the network of the viewer's session.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    jobs : JobRunner
-        Loads in the background.
+    session : Session
     """
 
-    #: another model, or none
-    model_changed = Signal()
-    #: other layers are the input
-    scan_changed = Signal()
+    #: another layer was chosen here
+    picked = Signal()
 
-    def __init__(self, viewer: Any, jobs: JobRunner, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Any, session: Session, parent: QWidget | None = None) -> None:
         super().__init__("Scan and network", parent)
-        self._jobs = jobs
-        self._cache: Any = None
-        self.loaded: Any = None
-        self.path: Path | None = None
+        self._session = session
         self.scan = LayerPicker(viewer)
         self.scan.setToolTip("The image layer that the network is run on.")
         self.scan.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -79,109 +72,81 @@ class NetworkBox(QGroupBox):
         self.form.addRow(self.recognised)
         self.form.addRow(buttons)
         self.form.addRow(self.settings)
-        self.channels = ChannelPickers(viewer, self.form, self.scan_changed)
-        self.scan.layer_changed.connect(self.scan_changed)
-        self.scan_changed.connect(self.update_preview)
+        self.channels = ChannelPickers(viewer, self.form, self.picked)
+        self.scan.layer_changed.connect(self.picked)
+        self.picked.connect(self._on_picked)
         self.picker.chosen.connect(self.load)
         self.report.clicked.connect(self._show_report)
         self.more.toggled.connect(self.settings.setVisible)
         self.unload.clicked.connect(self.forget)
+        session.model_changed.connect(self._on_model)
+        session.scan_changed.connect(self._on_scan)
+        session.failed.connect(self._on_failed)
         self.settings.applied.connect(self._apply)
         self.settings.input_changed.connect(self.update_preview)
         self.settings.preview_toggled.connect(self.update_preview)
-        self.refresh(None)
+        if session.scan is not None:
+            self.scan.choose(session.scan)
+        self._on_model()
+
+    @property
+    def loaded(self) -> Any:
+        """The `LoadedCheckpoint` of the session, or None."""
+        return self._session.loaded
+
+    @property
+    def path(self) -> Path | None:
+        """The checkpoint that was chosen last, loaded or not."""
+        return self._session.path
 
     @property
     def model(self) -> Any:
         """The loaded model, or None."""
-        return None if self.loaded is None else self.loaded.model
+        return self._session.model
 
     # --- the input -----------------------------------------------------------------
 
-    @property
-    def has_input(self) -> bool:
-        """Whether there is a layer for every input channel."""
-        return self.scan.layer is not None and None not in self.channels.layers
+    def _on_picked(self) -> None:
+        self._session.choose(self.scan.layer, tuple(self.channels.layers))
 
-    def snapshots(self) -> list[Any]:
-        """What `volumes` makes the input of, taken on the main thread."""
-        return [snapshot(layer) for layer in (self.scan.layer, *self.channels.layers)]
-
-    @staticmethod
-    def volumes(snapshots: list[Any]) -> tuple[Any, ...]:
-        """The volumes, one for each channel; to be called in a worker.
-
-        Raises
-        ------
-        VolumeError
-            If a layer is not one plain 3D image.
-        """
-        return tuple(layer_to_volume(*taken) for taken in snapshots)
+    def _on_scan(self) -> None:
+        """The session has other layers as its input, chosen here or elsewhere."""
+        pickers = (self.scan, *self.channels.pickers)
+        with signals_blocked(self):
+            for picker, layer in zip(pickers, self._session.inputs, strict=False):
+                picker.choose(layer)
+        self.update_preview()
 
     # --- the network ---------------------------------------------------------------
 
     def load(self, path: str | Path, recipe: Recipe | None = None) -> None:
         """Load a checkpoint in the background; see `CheckpointCache.load`."""
-        path = Path(path)
-        if self._jobs.busy:
-            return
-        if path != self.path:
-            self.loaded = None
-            self.settings.show_unknown()
-            self.model_changed.emit()
-        self.path = path
-        self.picker.show_path(path)
-        trust = self.settings.trust.isChecked()
-        scan = self.scan.layer
-        shape = None if scan is None or scan.ndim != 3 or scan.multiscale else scan.data.shape
-        if self._cache is None:
-            from napari_cnnvis.models.cache import CheckpointCache
-
-            self._cache = CheckpointCache()
-        cache = self._cache
-        device = preference("device")
-
-        def job(progress: Any, cancel: Any) -> Any:
-            loaded = cache.load(path, recipe, trust, device, shape, cancel)
-            if recipe is not None:
-                from napari_cnnvis.models.recipes import remember
-
-                remember(loaded.digest, recipe)
-            return loaded
-
-        self._jobs.start(f"Loading {path.name}", job, self._show)
-
-    def use(self, model: Any) -> None:
-        """Take a model that was made in Python, such as in the viewer's console."""
-        from napari_cnnvis.models.cache import LoadedCheckpoint
-        from napari_cnnvis.models.doctor import report_on
-
-        self.path = None
-        self._show(LoadedCheckpoint("", Recipe(), model, report_on(None, model)))
-
-    def _show(self, loaded: Any) -> None:
-        self.loaded = loaded
-        self.settings.show_model(loaded.recipe, loaded.model)
-        self.channels.show_number(loaded.model.input_spec.channels)
-        self.model_changed.emit()
-        self.update_preview()
+        trust = Path(path) == self.path and self.settings.trust.isChecked()
+        self._session.load(path, recipe, trust)
 
     def forget(self) -> None:
         """Unload the network."""
-        if self._jobs.busy:
-            return
-        self.loaded = self.path = None
-        if self._cache is not None:
-            self._cache.clear()
-        self.picker.show_none()
-        self.settings.show_unknown()
-        self.channels.show_number(1)
-        self.model_changed.emit()
+        self._session.forget()
+
+    def _on_model(self) -> None:
+        """Show the session's network, or that there is none."""
+        if self.path is None:
+            self.picker.show_none()
+        else:
+            self.picker.show_path(self.path)
+        if self.loaded is not None:
+            self.settings.show_model(self.loaded.recipe, self.model)
+            self.channels.show_number(self.model.input_spec.channels)
+        else:
+            self.settings.show_unknown()
+            if self.path is None:
+                self.channels.show_number(1)
+        self._on_picked()
         self.update_preview()
 
-    def on_failed(self) -> None:
+    def _on_failed(self) -> None:
         """After a job failed: open the settings if they can mend it, and fill in what may help."""
-        error = self._jobs.error
+        error = self._session.jobs.error
         if self.loaded is None and self.path is not None:
             self.more.setChecked(True)
         if suggestion := getattr(error, "suggestion", ""):
@@ -202,17 +167,18 @@ class NetworkBox(QGroupBox):
 
     # --- what is shown -------------------------------------------------------------
 
-    def refresh(self, predictions: Any) -> None:
+    def refresh(self) -> None:
         """Bring the widgets in line with the model and what it says of the scan."""
-        busy = self._jobs.busy
+        busy = self._session.jobs.busy
         for widget in (self.picker, self.scan, self.settings, *self.channels.pickers):
             widget.setEnabled(not busy)
         self.report.setEnabled(self.loaded is not None)
         self.unload.setEnabled(self.loaded is not None and not busy)
         self.more.setEnabled(self.path is not None)
-        self.recognised.setText(self._text(predictions))
+        self.recognised.setText(self._text())
 
-    def _text(self, predictions: Any) -> str:
+    def _text(self) -> str:
+        predictions = self._session.predictions
         hint = _NO_SCAN if self.scan.layer is None else ""
         if self.loaded is None:
             return hint or (_NO_MODEL if self.path is None else "")
@@ -229,7 +195,8 @@ class NetworkBox(QGroupBox):
 
     def update_preview(self) -> None:
         """Show what the network sees of the scan, if that is asked for."""
-        wanted = self.settings.preview.isChecked() and self.loaded is not None and self.has_input
+        wanted = self.settings.preview.isChecked() and self.loaded is not None
+        wanted = wanted and self._session.has_input
         if not wanted:
             self.preview.remove()
             return
@@ -237,7 +204,7 @@ class NetworkBox(QGroupBox):
             spec = self.settings.input.spec()
         except CnnVisError:  # said in the settings
             return
-        self.preview.show(self.snapshots(), spec)
+        self.preview.show(self._session.snapshots(), spec)
 
     def _show_report(self) -> None:
         report = self.loaded.report

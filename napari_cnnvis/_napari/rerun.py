@@ -13,14 +13,19 @@ from napari_cnnvis.explain.options import ExplainRequest
 from napari_cnnvis.models.recipes import Recipe
 from napari_cnnvis.scan.conform import InputSpec
 
-__all__ = ["Rerun", "plan_rerun"]
+__all__ = ["NetworkMissing", "Rerun", "plan_rerun"]
+
+
+class NetworkMissing(MethodError):
+    """The map's network is neither loaded nor in a file that is still there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """The layer, the request, and the checkpoint to load; no path if it is loaded already."""
+    """The layers, the request, and the checkpoint to load; no path if it is loaded already."""
 
     scan: Any
+    channels: tuple[Any, ...]
     request: ExplainRequest
     path: str | None
     recipe: Recipe
@@ -41,21 +46,26 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
     Raises
     ------
     MethodError
-        If the record does not say what to run, or the scan or the network is not there.
+        If the record does not say what to run, or the scan is not there.
+    NetworkMissing
+        If the network is not there.
     """
     from napari_cnnvis.explain.record import checked_record
     from napari_cnnvis.explain.script import request_of
 
     request, record = request_of(record), checked_record(record)
-    wanted, name = record.get("model") or {}, (record.get("scan") or {}).get("name")
-    if not wanted or not name:
+    wanted, place = record.get("model") or {}, record.get("scan") or {}
+    names = [one.get("name") for one in (place, *place.get("other_channels", ()))]
+    if not wanted or not names[0]:
         raise MethodError(
             "The map's record does not say which scan and network it belongs to; run the method again in "
             "the panel Explain CNN."
         )
-    scan = next((layer for layer in layers if is_scan(layer) and layer.name == name), None)
-    if scan is None:
-        raise MethodError(f"Open the map's scan '{name}' first.")
+    there = {layer.name: layer for layer in layers if is_scan(layer)}
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise MethodError(f"Open the map's scan '{missing[0]}' first.")
+    scan, *channels = (there[name] for name in names)
     recipe = Recipe(
         wanted.get("arch") or "",
         tuple(wanted.get("names") or ()),
@@ -63,11 +73,11 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
         InputSpec(**wanted["input"]) if "input" in wanted else None,
     )
     if loaded is not None and loaded.model.weights_hash() == wanted.get("weights_sha256"):
-        return Rerun(scan, request, None, recipe)
+        return Rerun(scan, tuple(channels), request, None, recipe)
     path = wanted.get("path")
     if not path or not Path(path).exists():
-        raise MethodError(
+        raise NetworkMissing(
             "The map's network was not loaded from a file that is still there; load it, then press "
-            "Run again."
+            "the button again."
         )
-    return Rerun(scan, request, path, recipe)
+    return Rerun(scan, tuple(channels), request, path, recipe)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.options import GRADIENT, ExplainRequest
+from napari_cnnvis.explain.options import GRADIENT, METHODS, ExplainRequest
 from napari_cnnvis.scan.volume import Volume
 
-__all__ = ["head_of", "run_request", "summary_of"]
+__all__ = ["described", "head_of", "numbered", "run_request", "summary_of"]
 
 
 def run_request(
     model: Any, volumes: Any, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
 ) -> Any:
     """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
-    from dataclasses import replace
-
     from napari_cnnvis.explain.request import explain
     from napari_cnnvis.models.running import OutOfMemory
 
@@ -28,6 +27,20 @@ def run_request(
         except OutOfMemory:
             pass
     return explain(model, volumes, request, hierarchy, progress, cancel)
+
+
+def numbered(request: ExplainRequest, model: Any) -> ExplainRequest:
+    """The request with its target as a number, as the panel's form says it."""
+    if isinstance(request.target, str) and request.target in model.class_names:
+        return replace(request, target=model.class_names.index(request.target))
+    return request
+
+
+def described(request: ExplainRequest, model: Any) -> str:
+    """What a run does, in a few words."""
+    target, names = request.target, model.class_names
+    known = isinstance(target, int) and 0 <= target < len(names)
+    return f"{METHODS[request.method]} of {names[target] if known else target}"
 
 
 def head_of(volume: Volume) -> np.ndarray | None:

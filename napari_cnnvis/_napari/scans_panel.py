@@ -21,11 +21,11 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
+from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.preferences import preference, recall, remember
-from napari_cnnvis._napari.scans_link import ExplainLink
 from napari_cnnvis._napari.scans_loader import LoadedScan, ScanLoader
 from napari_cnnvis._napari.scans_runs import ScanRuns
 from napari_cnnvis._napari.scans_screen import ScanScreen
@@ -60,10 +60,9 @@ class ScansPanel(DockedPanel):
         if store is None:
             store = ResultStore(limit=int(float(preference("cache_gigabytes")) * 1e9))
         self.jobs = JobRunner(self)
-        self.link = ExplainLink(napari_viewer, self)
         self.loader = ScanLoader(store, self)
-        self.screen = ScanScreen(napari_viewer, self.link, self.loader, self)
-        self.runs = ScanRuns(self.link, self.loader, self)
+        self.screen = ScanScreen(napari_viewer, self.session, self.loader, self)
+        self.runs = ScanRuns(self.session, self.loader, self)
         self._build()
         add_help(self, "scans")
         self._connect()
@@ -89,10 +88,11 @@ class ScansPanel(DockedPanel):
         )
         self.run_button = _button(
             "Run method on all",
-            "Predict every scan, then run the method of the panel Explain CNN on each, with the "
-            "parameters that are set there. Maps are kept on disk.",
+            "Predict every scan, then run the method on each, with the parameters that are set in the "
+            "panel Explain CNN; if it was not opened, that of the Preferences. Maps are kept on disk.",
         )
         self.cancel_button = _button("Cancel", "Stop; what was done is kept.")
+        self.network = CheckpointOffer(self.session)
         self.bar = QProgressBar()
         self.status = QLabel()
         self.status.setWordWrap(True)
@@ -111,6 +111,7 @@ class ScansPanel(DockedPanel):
         column.addLayout(sources)
         column.addWidget(self.scans, 1)
         column.addWidget(self.counts)
+        column.addWidget(self.network)
         column.addLayout(actions)
         column.addWidget(self.bar)
         column.addWidget(self.status)
@@ -133,10 +134,10 @@ class ScansPanel(DockedPanel):
         self.runs.changed.connect(self._refresh)
         self.runs.learned.connect(self._on_request)
         self.runs.said.connect(self.status.setText)
-        self.link.model_changed.connect(self._on_model)
-        self.link.request_changed.connect(self._on_request)
-        self.link.progressed.connect(self._on_progressed)
-        self.link.idle.connect(self._predict_shown)
+        self.session.model_changed.connect(self._on_model)
+        self.session.request_changed.connect(self._on_request)
+        self.session.progressed.connect(self._on_progressed)
+        self.session.idle.connect(self._predict_shown)
         self.destroyed.connect(self._closer())
 
     # --- a study ---------------------------------------------------------------------
@@ -216,7 +217,7 @@ class ScansPanel(DockedPanel):
         self.scans.step(by)
 
     def _on_swapped(self, scan: LoadedScan) -> None:
-        """Tell Explain CNN, and load the next scan before it is asked for."""
+        """Tell the session, and load the next scan before it is asked for."""
         number = self.scans.shown
         if number is None or self._entries[number] is not scan.wanted.entry:
             return
@@ -224,14 +225,12 @@ class ScansPanel(DockedPanel):
         notes = scan.volume.notes if scan.prediction is None else scan.prediction.notes
         if not self.runs.running:
             self.status.setText(f"⚠ {problem}" if problem else " ".join(notes))
-        explain = self.link.panel
-        if explain is not None:
-            known = scan.prediction
-            if known is None:
-                self._predict_shown()
-                explain.scan_replaced()
-            elif explain.network.model is not None:
-                explain.scan_replaced(known.values)
+        known = scan.prediction
+        if known is None:
+            self._predict_shown()
+            self.session.scan_replaced()
+        elif self.session.model is not None:
+            self.session.scan_replaced(known.values)
         following = self.scans.neighbour(1)
         if following is not None:
             self.loader.prefetch(self.screen.wanted(self._entries[following]))
@@ -256,6 +255,8 @@ class ScansPanel(DockedPanel):
             self.runs.run(with_maps)
         except CnnVisError as exc:
             self.status.setText(f"⚠ {exc}")
+            if self.session.model is None:
+                self.network.offer()
 
     def cancel(self) -> None:
         """Stop what runs on all scans."""
@@ -267,11 +268,11 @@ class ScansPanel(DockedPanel):
             return  # it failed with this network before
         self.scans.table.show_outcome(number, outcome, model)
         self._show_counts()
-        scan, explain = self.screen.scan, self.link.panel
-        if looked_up or scan is None or explain is None or scan.wanted.entry is not row.entry:
+        scan = self.screen.scan
+        if looked_up or scan is None or scan.wanted.entry is not row.entry:
             return
-        if outcome.prediction is not None and not explain.ready:
-            explain.scan_replaced(outcome.prediction.values)
+        if outcome.prediction is not None and not self.session.ready:
+            self.session.scan_replaced(outcome.prediction.values)
         if outcome.attribution is not None:
             self.screen.show_map_unless_run(outcome.attribution)
 
@@ -333,14 +334,14 @@ class ScansPanel(DockedPanel):
 
     def _closer(self) -> Callable[[], None]:
         """What ends all that the panel began, without the panel itself."""
-        jobs, loader, link, runs = self.jobs, self.loader, self.link, self.runs
+        jobs, loader, runs = self.jobs, self.loader, self.runs
         viewer = self._viewer
 
         def close() -> None:
             for key in (PREVIOUS_KEY, NEXT_KEY):
                 with contextlib.suppress(KeyError):
                     viewer.bind_key(key, None, overwrite=True)
-            for part in (runs, loader, jobs, link):
+            for part in (runs, loader, jobs):
                 with contextlib.suppress(RuntimeError):  # Qt has destroyed it
                     part.close()
 
@@ -348,6 +349,7 @@ class ScansPanel(DockedPanel):
 
     def closed(self) -> None:
         """Stop everything, and leave the keys."""
+        self.screen.forget()
         self._closer()()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,8 +10,13 @@ from weakref import WeakSet
 from qtpy.QtCore import QObject, Signal
 
 from napari_cnnvis._napari.jobs import JobRunner
-from napari_cnnvis._napari.scans_link import ExplainLink
 from napari_cnnvis._napari.scans_loader import DISPLAY_AXES, ScanLoader
+from napari_cnnvis._napari.scans_request import (
+    model_for_scans,
+    request_for_scans,
+    request_or_none,
+)
+from napari_cnnvis._napari.session import Session
 from napari_cnnvis.cohort.entries import ScanEntry
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.options import METHODS, ExplainRequest
@@ -22,11 +26,11 @@ __all__ = ["ScanRuns"]
 
 
 class ScanRuns(QObject):
-    """One run at a time, with the network, among the jobs of the panel "Explain CNN".
+    """One run at a time, with the network, among the jobs of the viewer's session.
 
     Parameters
     ----------
-    link : ExplainLink
+    session : Session
     loader : ScanLoader
         Whose store takes the results.
     """
@@ -41,21 +45,20 @@ class ScanRuns(QObject):
     said = Signal(str)
     _came = Signal(object)
 
-    def __init__(self, link: ExplainLink, loader: ScanLoader, parent: QObject | None) -> None:
+    def __init__(self, session: Session, loader: ScanLoader, parent: QObject | None) -> None:
         super().__init__(parent)
-        self._link, self._loader = link, loader
+        self._session, self._loader = session, loader
         self._entries: Sequence[ScanEntry] = ()
         self._look_ups = JobRunner(self)
         self._look_ups.finished.connect(self._on_looked_up)
         self._look_again = False
         self._running = self._over = False
-        self._panel: Any = None
         self._tried: set[int] = set()
         self._read: WeakSet[Any] = WeakSet()
         self._came.connect(self._on_outcome)
-        link.idle.connect(self._on_idle)
-        link.failed.connect(self._on_failed)
-        link.model_changed.connect(self._on_model)
+        session.idle.connect(self._on_idle)
+        session.failed.connect(self._on_failed)
+        session.model_changed.connect(self._on_model)
 
     @property
     def running(self) -> bool:
@@ -77,7 +80,7 @@ class ScanRuns(QObject):
 
     def look_up(self) -> None:
         """Tell what the store has of each scan, for the network and method as they are set."""
-        model = self._link.model
+        model = self._session.model
         if model is None or not self._entries:
             return
         if not self._loader.knows(model):
@@ -87,7 +90,7 @@ class ScanRuns(QObject):
             self._look_again = True
             self._look_ups.cancel()
             return
-        entries, request = self._entries, self._link.request_or_none()
+        entries, request = self._entries, request_or_none(self._session)
         keys, store = self._loader.keys, self._loader.store
 
         def job(progress: Callable[[Progress], None], cancel: threading.Event) -> None:
@@ -103,10 +106,10 @@ class ScanRuns(QObject):
 
     def _learn(self, model: Any) -> None:
         """Read the weights once, as a job of its own: another one may put others in their place."""
-        if self._link.busy or model in self._read:
+        if self._session.jobs.busy or model in self._read:
             return
         self._read.add(model)
-        self._link.panel.jobs.start(
+        self._session.jobs.start(
             "Reading the weights",
             lambda progress, cancel: self._loader.learn(model),
             lambda _: self.learned.emit(),
@@ -127,16 +130,16 @@ class ScanRuns(QObject):
         CnnVisError
             If that cannot be done now.
         """
-        model = self._link.checked_model()
-        request = self._link.request() if with_maps else None
+        model = model_for_scans(self._session)
+        request = request_for_scans(self._session) if with_maps else None
         if not self._entries:
             raise CnnVisError("Open a folder or a table of scans first.")
-        if self._link.busy:
+        if self._session.jobs.busy:
             raise CnnVisError(
                 "The network is busy; wait until it has finished, or cancel that run."
             )
         what = METHODS[request.method] if request else "Predictions"
-        self._running, self._over, self._panel = True, False, self._link.panel
+        self._running, self._over = True, False
         self._start(
             f"{what} of {len(self._entries)} scans", model, range(len(self._entries)), request
         )
@@ -145,10 +148,10 @@ class ScanRuns(QObject):
     def predict(self, number: int) -> bool:
         """Predict one scan; False if that cannot be done now, or was tried before."""
         try:
-            model = self._link.checked_model()
+            model = model_for_scans(self._session)
         except CnnVisError:
             return False
-        if self._link.busy or number in self._tried:
+        if self._session.jobs.busy or number in self._tried:
             return False
         self._tried.add(number)
         self._start(f"Scoring {self._entries[number].name}", model, [number], None)
@@ -179,15 +182,14 @@ class ScanRuns(QObject):
             if self._running and entries is self._entries:
                 self.said.emit(_summary(*result, request is not None))
 
-        self._link.panel.jobs.start(what, job, done)
+        self._session.jobs.start(what, job, done)
 
     def cancel(self) -> None:
         """Stop; what was done is kept."""
         self._look_again = False
         self._look_ups.cancel()
         if self._running:
-            with contextlib.suppress(RuntimeError):  # the panel is gone
-                self._panel.jobs.cancel()
+            self._session.jobs.cancel()
 
     def close(self) -> None:
         """Stop, and tell nothing any more."""
@@ -199,25 +201,18 @@ class ScanRuns(QObject):
 
     def _on_outcome(self, came: tuple[Any, int, Any, Any, bool]) -> None:
         entries, number, outcome, model, looked_up = came
-        if entries is self._entries and model is self._link.model:
+        if entries is self._entries and model is self._session.model:
             self.outcome.emit(number, outcome, model, looked_up)
 
     def _on_idle(self) -> None:
         if self._running and self._over:
-            self._end()
-        if self._link.model is not None and not self._loader.knows(self._link.model):
+            self._running = False
+            self.changed.emit()
+        if self._session.model is not None and not self._loader.knows(self._session.model):
             self.look_up()
 
     def _on_model(self) -> None:
-        """Without the panel that it ran in, a run tells nothing any more."""
         self._tried.clear()
-        if self._running and self._link.panel is not self._panel:
-            self.cancel()
-            self._end()
-
-    def _end(self) -> None:
-        self._running, self._panel = False, None
-        self.changed.emit()
 
     def _on_failed(self, text: str) -> None:
         if self._running:

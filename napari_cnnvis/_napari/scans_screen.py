@@ -1,4 +1,4 @@
-"""The scan that is shown: its layer, its overlay, and what the panel "Explain CNN" knows of it."""
+"""The scan that is shown: its layer, its overlay, and what the session knows of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
-from napari_cnnvis._napari.scans_link import ExplainLink
 from napari_cnnvis._napari.scans_loader import DISPLAY_AXES, LoadedScan, ScanLoader, Wanted
+from napari_cnnvis._napari.scans_request import request_or_none
 from napari_cnnvis._napari.scans_swap import keeping_limits, move_to, swap_scan
+from napari_cnnvis._napari.session import Session
 from napari_cnnvis.cohort.entries import ScanEntry
 
 __all__ = ["ScanScreen"]
@@ -22,27 +23,27 @@ class ScanScreen(QObject):
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    link : ExplainLink
+    session : Session
     loader : ScanLoader
     """
 
-    #: a `LoadedScan` is in the viewer now; Explain CNN is yet to be told
+    #: a `LoadedScan` is in the viewer now; the session is yet to be told
     swapped = Signal(object)
-    #: a map that was made in the panel "Explain CNN" is in the store now
+    #: a map that was made of the shown scan alone is in the store now
     kept = Signal()
 
     def __init__(
-        self, viewer: Any, link: ExplainLink, loader: ScanLoader, parent: QObject | None
+        self, viewer: Any, session: Session, loader: ScanLoader, parent: QObject | None
     ) -> None:
         super().__init__(parent)
-        self._viewer, self._link, self._loader = viewer, link, loader
+        self._viewer, self._session, self._loader = viewer, session, loader
         self._layer: Any = None
         self._hidden: Any = None
         self._kept: Any = None
         self._worker: Any = None
         self.scan: LoadedScan | None = None
         loader.loaded.connect(self._show)
-        link.idle.connect(self._keep_result)
+        session.idle.connect(self._keep_result)
 
     @property
     def layer(self) -> Any:
@@ -52,17 +53,15 @@ class ScanScreen(QObject):
     @property
     def overlay(self) -> Any:
         """The layer that shows a map of the scan, or None."""
-        explain = self._link.panel
-        mine = explain is not None and self.layer is not None and explain.overlay_scan == self.layer
-        return explain.overlay if mine else None
+        mine = self.layer is not None and self._session.map.scan == self.layer
+        return self._session.map.layer if mine else None
 
     def wanted(self, entry: ScanEntry) -> Wanted:
         """What is to be loaded to show a scan, with what is kept of it."""
-        explain = self._link.panel
-        model = self._link.model if self._loader.knows(self._link.model) else None
-        request = None if model is None else self._link.request_or_none()
-        head = explain is not None and explain.method_form.head_only.isChecked()
-        return Wanted(entry, model, request, head)
+        known = self._loader.knows(self._session.model)
+        model = self._session.model if known else None
+        request = None if model is None else request_or_none(self._session)
+        return Wanted(entry, model, request, self._session.map.head_only)
 
     def show(self, entry: ScanEntry) -> None:
         """Show a scan as soon as it is loaded."""
@@ -91,24 +90,13 @@ class ScanScreen(QObject):
         self._layer = swap_scan(
             self._viewer, self.layer, scan, None if before is None else before.span
         )
-        self._choose_layer()
+        self._session.choose(self._layer, self._session.channels)
         self.swapped.emit(scan)
         if scan.attribution is not None:
             self.show_map(scan.attribution)
         elif self.overlay is not None and self.overlay.visible:
             self._hidden = self.overlay
             self._hidden.visible = False
-
-    def _choose_layer(self) -> None:
-        """Make the scan's layer the one that Explain CNN runs on."""
-        explain = self._link.panel
-        if explain is None or explain.scan.layer == self._layer:
-            return
-        picker = explain.scan
-        found = (picker.itemData(i) for i in range(picker.count()))
-        layer = next((layer for layer in found if layer == self._layer), None)
-        if layer is not None:
-            picker.choose(layer)
 
     def _hide_maps_of(self, scan: LoadedScan) -> None:
         """Other maps of the last scan do not lie over the next one; the eye brings them back."""
@@ -120,38 +108,37 @@ class ScanScreen(QObject):
                     layer.visible = False
 
     def show_map_unless_run(self, attribution: Any) -> None:
-        """Show a map of the scan, unless the overlay shows a run of the panel Explain CNN itself."""
-        explain = self._link.panel
-        if explain is not None and explain.result is None:
+        """Show a map of the scan, unless the overlay shows a run of this scan alone."""
+        if self._session.result is None:
             self.show_map(attribution)
 
     def show_map(self, attribution: Any) -> None:
         """Show a map of the scan, in the overlay that is there or in a new one."""
-        explain, layer = self._link.panel, self.layer
-        if explain is None or layer is None or attribution.data.shape != layer.data.shape:
+        layer = self.layer
+        if layer is None or attribution.data.shape != layer.data.shape:
             return
         overlay, head = self.overlay, self.scan.head
         if overlay is None:
-            explain.show_map(attribution, layer, head=head)
+            self._session.show(attribution, layer, head)
             return
         move_to(overlay, layer)
         with keeping_limits(overlay):
-            explain.show_map(attribution, layer, head=head)
+            self._session.show(attribution, layer, head)
         if overlay == self._hidden:
             overlay.visible, self._hidden = True, None
 
-    # --- maps that Explain CNN makes -----------------------------------------------
+    # --- maps of the shown scan alone ----------------------------------------------
 
     def _keep_result(self) -> None:
         """Put a finished run of the shown scan into the store."""
-        explain, scan, layer = self._link.panel, self.scan, self.layer
-        if explain is None or scan is None or layer is None or explain.overlay_scan != layer:
+        scan, layer = self.scan, self.layer
+        if scan is None or layer is None or self._session.map.scan != layer:
             return
-        result, model = explain.result, self._link.model
+        result, model = self._session.result, self._session.model
         known = self._loader.knows(model)
         if result is None or result is self._kept or not known or layer.data is not scan.data:
             return
-        if result.request != self._link.request_or_none() or self._worker is not None:
+        if result.request != request_or_none(self._session) or self._worker is not None:
             return
         self._kept = result
         loader = self._loader

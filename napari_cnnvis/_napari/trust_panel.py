@@ -22,14 +22,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.docking import DockedPanel
-from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner, time_left
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
-from napari_cnnvis._napari.panels import panel_of
 from napari_cnnvis._napari.preferences import preference
+from napari_cnnvis._napari.rerun import NetworkMissing
 from napari_cnnvis._napari.trust_plot_window import PlotWindow
 from napari_cnnvis._napari.trust_subject import TRUST_KEY, is_of, report_of, subject_of
 from napari_cnnvis._napari.trust_verdict import VerdictBox
@@ -103,12 +103,14 @@ class TrustPanel(DockedPanel):
         buttons = QHBoxLayout()
         buttons.addWidget(self.test_button, 2)
         buttons.addWidget(self.cancel_button, 1)
+        self.network = CheckpointOffer(self.session)
         self.bar = QProgressBar()
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         layout = QVBoxLayout(self)
         layout.addWidget(scroll, 1)
+        layout.addWidget(self.network)
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
@@ -170,10 +172,8 @@ class TrustPanel(DockedPanel):
         layer = self.map.layer
         if layer is None or self.jobs.busy:
             return
-        explain = panel_of(self._viewer, ExplainPanel)
-        loaded = None if explain is None else explain.network.loaded
         try:
-            subject = subject_of(layer, self._viewer.layers, loaded)
+            subject = subject_of(layer, self._viewer.layers, self.session.loaded)
         except CnnVisError as exc:
             self._say_error(str(exc))
             return
@@ -255,6 +255,8 @@ class TrustPanel(DockedPanel):
 
     def _say_error(self, text: str) -> None:
         self.status.setText(f"⚠ {text}")
+        if isinstance(self.jobs.error, NetworkMissing):
+            self.network.offer()
 
     # --- what is shown ---------------------------------------------------------------
 

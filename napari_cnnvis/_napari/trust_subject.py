@@ -39,7 +39,7 @@ class Subject:
     regions : RegionScores or None
         What the map's regions scored, if it was made with regions.
     loaded : LoadedCheckpoint or None
-        The network of the panel Explain CNN.
+        The network of the session.
     """
 
     record: dict[str, Any]
@@ -72,7 +72,7 @@ class Subject:
         )
 
     def model(self, device: str) -> Any:
-        """A copy of the map's network, so that the panel Explain CNN can go on with its own.
+        """A copy of the map's network, so that the session can go on with its own.
 
         Raises
         ------

@@ -30,3 +30,12 @@ def test_no_private_member_of_another_class_is_read(path):
         if isinstance(node, ast.ImportFrom):
             private = [alias.name for alias in node.names if is_private(alias.name)]
             assert not private, f"line {node.lineno}: {private}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_panel_imports_another_one(path):
+    """They meet in the session; only the demo opens a panel."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            ends = [node.module or "", *(alias.name for alias in node.names)]
+            assert path.stem == "demo" or not any(end.endswith("_panel") for end in ends)

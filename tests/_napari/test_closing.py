@@ -45,7 +45,7 @@ def test_the_window_lives_while_a_job_runs(qtbot, scan, method):
     torch.manual_seed(0)
     panel.use_model(cv.Model(Slow(0.0), device="cpu"))
     qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=60_000)
-    panel._model.module.seconds = 0.15
+    panel.session.model.module.seconds = 0.15
     panel.method_form.choose_method(method)
     panel.method_form.regions.setValue(4)
     panel.method_form.stride.setValue(10)

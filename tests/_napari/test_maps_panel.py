@@ -200,20 +200,51 @@ def test_without_its_scan_it_is_not_run(qtbot, panel, maps, viewer):
     assert "Open the map's scan 'scan' first" in maps.status.text()
 
 
-def test_without_the_panel_it_is_not_run(qtbot, viewer, folder):
-    maps = MapsPanel(viewer)
-    qtbot.addWidget(maps)
-    model = cv.load_model(folder / "net.pt", arch=RESNET, device="cpu")
-    cv.grad_cam(model, cv.read_volume(folder / "scan.nii.gz"), 0).save(folder / "m.nii.gz")
-    (data, arguments, _) = read_scans(str(folder / "m.nii.gz"))[0]
-    viewer.add_image(data, **arguments)
+def open_saved_map(viewer, folder, tmp_path, net="net.pt"):
+    model = cv.load_model(folder / net, arch=RESNET, device="cpu")
+    cv.grad_cam(model, cv.read_volume(folder / "scan.nii.gz"), 0).save(tmp_path / "m.nii.gz")
+    (data, arguments, _) = read_scans(str(tmp_path / "m.nii.gz"))[0]
+    return viewer.add_image(data, **arguments)
+
+
+def test_without_another_panel_it_is_run_as_well(qtbot, viewer, maps, folder, tmp_path):
+    saved = open_saved_map(viewer, folder, tmp_path)
     maps.again.click()
-    assert "Open the panel Explain CNN first" in maps.status.text()
+    assert maps.bar.isVisible()
+    assert maps.cancel_button.isVisible()
+    session = maps.session
+    qtbot.waitUntil(lambda: session.result is not None and not session.jobs.busy, timeout=60_000)
+    assert session.map.layer is not saved
+    assert session.map.layer in viewer.layers
+    np.testing.assert_allclose(session.map.layer.data, saved.data, atol=1e-6)
+    assert "Grad-CAM" in maps.status.text()
+    assert not maps.bar.isVisible()
+    assert not maps.network.isVisible()
+
+
+def test_a_network_that_is_not_there_can_be_chosen(qtbot, viewer, maps, folder, tmp_path):
+    copied = folder / "moved.pt"
+    copied.write_bytes((folder / "net.pt").read_bytes())
+    saved = open_saved_map(viewer, folder, tmp_path, "moved.pt")
+    copied.unlink()
+    maps.again.click()
+    assert "was not loaded from a file that is still there" in maps.status.text()
+    assert maps.network.isVisible()
+    maps.session.load(folder / "net.pt", Recipe(RESNET))
+    settle_session(qtbot, maps)
+    assert not maps.network.isVisible()
+    maps.again.click()
+    settle_session(qtbot, maps)
+    np.testing.assert_allclose(maps.session.map.layer.data, saved.data, atol=1e-6)
+
+
+def settle_session(qtbot, panel):
+    qtbot.waitUntil(lambda: not panel.session.jobs.busy, timeout=60_000)
 
 
 def test_a_saved_map_comes_back_with_its_looks(qtbot, panel, maps, viewer, tmp_path):
     overlay = run(qtbot, panel, "grad-cam")
-    request = panel._result.attribution
+    request = panel.session.result.attribution
     request.save(tmp_path / "map.nii.gz")
     (data, arguments, _) = read_scans(str(tmp_path / "map.nii.gz"))[0]
     found = viewer.add_image(data, **arguments)
@@ -238,7 +269,7 @@ def test_level_weights_redraw_without_a_run(qtbot, panel):
     weights = [1.0] + [0.0] * (len(sliders) - 1)
     assert overlay.metadata[OVERLAY_KEY]["level_weights"] == weights
     expected = cv.remap(
-        panel._result.outcome, overlay.metadata[OVERLAY_KEY]["class"], level_weights=weights
+        panel.session.result.outcome, overlay.metadata[OVERLAY_KEY]["class"], level_weights=weights
     )
     np.testing.assert_array_equal(overlay.data, expected.data)
 

@@ -338,7 +338,7 @@ def test_a_net_that_takes_volumes_as_stored_sees_the_file_not_the_display(qtbot,
     panel.network.scan.choose(layer)
     panel.use_model(model)
     settle(qtbot, panel)
-    np.testing.assert_allclose(panel._predictions, model.predict(volume), rtol=1e-5)
+    np.testing.assert_allclose(panel.session.predictions, model.predict(volume), rtol=1e-5)
     panel.method_form.layer.choose("0")
     panel.method_form.choose_class(1)
     panel.run()

@@ -46,7 +46,7 @@ def choose(box, value):
 
 
 def kept(panel):
-    return panel._result.outcome.regions
+    return panel.session.result.outcome.regions
 
 
 def test_status_says_how_regions_were_scored(qtbot, panel):
@@ -110,7 +110,7 @@ def test_boxes_in_the_panel_are_the_librarys(qtbot, panel):
     panel.method_form.stride.setValue(4)
     overlay = run(qtbot, panel)
     volume = cv.Volume(panel.scan.layer.data)
-    expected = cv.box_sensitivity(panel._model, volume, 1, size=5, stride=4)
+    expected = cv.box_sensitivity(panel.session.model, volume, 1, size=5, stride=4)
     np.testing.assert_allclose(overlay.data, expected.data, atol=1e-6)
     panel.method_form.choose_class(0)
     np.testing.assert_array_equal(overlay.data, kept(panel).map(0))
@@ -181,7 +181,7 @@ def test_an_atlas_is_scored_region_by_region(qtbot, panel):
     overlay = run(qtbot, panel)
     hierarchy = cv.Hierarchy.from_levels([atlas], background=0)
     volume = cv.Volume(panel.scan.layer.data)
-    expected = cv.sensitivity(panel._model, volume, hierarchy, 1)
+    expected = cv.sensitivity(panel.session.model, volume, hierarchy, 1)
     np.testing.assert_allclose(overlay.data, expected.data, atol=1e-6)
     assert (overlay.data[atlas == 0] == 0).all()
     assert expected.provenance["levels"] == overlay.metadata["attribution"]["levels"] == [3]

@@ -69,6 +69,7 @@ def panels(qtbot, viewer):
     opened[0].use_model(cv.Model(net, ["control", "patient"], device="cpu"))
     opened[0].method_form.time_limit.setValue(10)
     running = [runner for panel in opened for runner in runners(panel)]
+    running.append(opened[0].session.jobs)
     yield opened
     for runner in running:  # their panels are destroyed by now
         runner.cancel()

@@ -16,7 +16,6 @@ from torch import nn
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
-from napari_cnnvis._napari.panels import panel_of
 from napari_cnnvis._napari.scans_panel import ScansPanel
 from napari_cnnvis._napari.scans_table import MARK, NAME, PREDICTION
 from napari_cnnvis.cohort import run
@@ -101,13 +100,10 @@ def open_panel(qtbot, store):
 
 
 def idle(qtbot, panel):
-    parts = [panel.jobs, panel.loader, panel.runs]
-    if panel.explain is not None:
-        parts.append(panel.explain.jobs)
-    quiet = panel.link._quiet
+    parts = [panel.jobs, panel.loader, panel.runs, panel.session.jobs]
 
     def is_idle():
-        return not any(part.busy for part in parts) and not quiet.isActive()
+        return not any(part.busy for part in parts) and not panel.session.asked.settling
 
     qtbot.waitUntil(is_idle, timeout=30_000)
     qtbot.wait(1)
@@ -666,18 +662,37 @@ def test_what_is_lacking_is_said(qtbot, open_panel, study, model, how):
     assert not panel.runs.running
 
 
-def test_closing_explain_cnn_ends_the_run(qtbot, open_panel, study, model):
+def test_closing_explain_cnn_leaves_the_network_the_method_and_the_run(
+    qtbot, open_panel, study, model
+):
     panel = open_panel(model)
     open_study(qtbot, panel, study)
+    panel.explain.method_form.choose_method("hirescam")
     panel.run()
     assert panel.runs.running
-    from napari_cnnvis._napari.panels import unregister
+    panel.explain.closed()
+    assert panel.session.model is model
+    qtbot.waitUntil(lambda: not panel.runs.running, timeout=60_000)
+    idle(qtbot, panel)
+    assert all(row.mapped for row in panel.scans.table.rows[:6])
+    assert panel.screen.overlay.metadata["attribution"]["method"] == "HiResCAM"
 
-    unregister(panel.explain)  # as docking does
-    assert panel.link.model is None
-    assert not panel.runs.running
+
+def test_no_other_panel_is_needed(qtbot, open_panel, study, model):
+    panel = open_panel()
+    open_study(qtbot, panel, study)
     panel.run()
-    assert "Open the panel Explain CNN" in panel.status.text()
+    assert "No network is loaded" in panel.status.text()
+    assert panel.network.isVisibleTo(panel)
+    panel.session.use(model)
+    idle(qtbot, panel)
+    assert not panel.network.isVisibleTo(panel)
+    run_on_all(qtbot, panel)
+    assert [row.mapped for row in panel.scans.table.rows] == [True] * 6 + [False]
+    show(qtbot, panel, 1)
+    volume = layer_to_volume(*snapshot(panel.layer))
+    expected = cv.grad_cam(model, volume, 0).data
+    np.testing.assert_array_equal(panel.screen.overlay.data, expected)
 
 
 # --- in a window -----------------------------------------------------------------------------
@@ -707,5 +722,5 @@ def test_in_a_window_with_keys_and_maps(make_napari_viewer, qtbot, study, model,
     np.testing.assert_array_equal(overlay.data, expected_map(panel))
     assert not np.array_equal(viewer.screenshot(canvas_only=True, flash=False), before)
     viewer.window.remove_dock_widget(dock)
-    qtbot.waitUntil(lambda: panel_of(viewer, ScansPanel) is None, timeout=5000)
-    assert "PageDown" not in {str(key) for key in viewer.keymap}
+    pressed = "PageDown"
+    qtbot.waitUntil(lambda: pressed not in {str(key) for key in viewer.keymap}, timeout=5000)
