@@ -54,6 +54,8 @@ def ran(provenance, tmp_path):
 def executed(provenance, tmp_path):
     """The same in this process, which is faster."""
     path = tmp_path / "map.nii.gz"
+    for written in (path, tmp_path / "map.json"):
+        written.unlink(missing_ok=True)
     exec(script_of(provenance, str(path)), {})
     return cv.read_volume(path)
 

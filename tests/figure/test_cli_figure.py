@@ -17,6 +17,7 @@ SMALL = ("--width", "60", "--dpi", "80")
 def paths(files, tmp_path):
     scan, map_ = files()
     record = {"method": "Grad-CAM", "class_name": "atrophy", "layer": "relu4a", "score": "logit"}
+    record["versions"] = {"torch": "2"}
     (tmp_path / "map.json").write_text(json.dumps(record))
     return str(scan), str(map_)
 

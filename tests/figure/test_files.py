@@ -110,12 +110,13 @@ def test_a_changed_file_is_not_drawn_as_if_it_were_the_same(tmp_path, volumes, p
 
 
 def test_the_record_of_a_map_is_not_replaced(tmp_path, volumes, plain):
-    (tmp_path / "map.json").write_text('{"method": "CAM"}')
+    record = {"method": "CAM", "class_name": "a", "versions": {}}
+    (tmp_path / "map.json").write_text(json.dumps(record))
     with pytest.raises(CnnVisError, match="Choose another name") as caught:
         write_figure(*volumes, FigureSpec(**SMALL), tmp_path / "map.png")
     plain(caught.value)
     assert not (tmp_path / "map.png").exists()
-    assert provenance_beside(tmp_path / "map.nii.gz") == {"method": "CAM"}
+    assert provenance_beside(tmp_path / "map.nii.gz") == record
 
 
 @pytest.mark.parametrize("name", ["plate.jpg", "plate", "nowhere/plate.png"])

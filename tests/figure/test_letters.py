@@ -78,7 +78,9 @@ def look(tmp_path, marked):
             volumes = [turned(volume) for volume in volumes]
         spec = cv.FigureSpec(**(PLAIN | spec))
         for name, letters in (("plate.svg", True), ("plate.png", True), ("bare.png", False)):
-            cv.write_figure(*volumes, replace(spec, letters=letters), tmp_path / name)
+            cv.write_figure(
+                *volumes, replace(spec, letters=letters), tmp_path / name, overwrite=True
+            )
         page, bare = (np.array(Image.open(tmp_path / f"{n}.png"), int) for n in ("plate", "bare"))
         return seen_in(ET.parse(tmp_path / "plate.svg"), page, np.abs(page - bare).max(axis=2) > 60)
 

@@ -36,9 +36,9 @@ def lines(plate):
 
 
 def uniform(value, map_value=0.0):
-    """A head of one value with a corner beyond it, and a map of one value inside."""
-    head = np.full(SHAPE, value)
-    head[0], head[-1] = 0.0, 1.0
+    """A head of one value in an empty background, and a map of one value."""
+    head = np.zeros(SHAPE)
+    head[2:-2, 2:-2, 2:-2] = value
     return Volume(head, name="scan"), Volume(np.full(SHAPE, map_value), name="map")
 
 
