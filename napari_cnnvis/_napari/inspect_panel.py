@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGroupBox,
     QLabel,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -44,7 +43,7 @@ class InspectPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, width=395)
         self._viewer = napari_viewer
         self._views: dict[Any, MapView] = {}
         #: what is shown of the chosen map; None without a map
@@ -101,13 +100,7 @@ class InspectPanel(DockedPanel):
         for box in (shown, peaks, self.voxel, self.regions):
             column.addWidget(box)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(395)
+        self.lay_out(content)
 
     def _connect(self) -> None:
         self._clicks = VoxelClicks(self._viewer, self._on_click)
