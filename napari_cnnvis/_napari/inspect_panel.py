@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.inspect_cells import why_no_cells
@@ -206,8 +208,12 @@ class InspectPanel(DockedPanel):
         self.said.setVisible(view is None)
         for widget in (self.threshold, self.opacity, self.minimum):
             widget.setEnabled(view is not None)
-            widget.blockSignals(True)
-        self.native_cells.blockSignals(True)
+        with ExitStack() as quiet:
+            for widget in (self.threshold, self.opacity, self.minimum, self.native_cells):
+                quiet.enter_context(signals_blocked(widget))
+            self._show_values(view)
+
+    def _show_values(self, view: MapView | None) -> None:
         self.cluster_count.setVisible(view is not None and view.clusters is not None)
         self.cluster_count.setText("")
         cells = None if view is None else view.cells
@@ -230,8 +236,6 @@ class InspectPanel(DockedPanel):
             self.minimum.setValue(view.minimum_mm3)
             if view.clusters is not None:
                 self.cluster_count.setText("{} of {} clusters shown".format(*view.clusters))
-        for widget in (self.threshold, self.opacity, self.minimum, self.native_cells):
-            widget.blockSignals(False)
 
     # --- places ---------------------------------------------------------------------
 
