@@ -36,11 +36,21 @@ class ExplainPanel(DockedPanel):
         self._build()
         self._connect()
         self._refresh()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on where a panel that was closed, or another one, has left off."""
+        model, last = self.session.model, self.session.asked.last
+        if self.session.result is not None:
+            self._on_result()
+        if model is not None and last is not None:
+            self.method_form.show_request(last, model.class_names)
 
     def _build(self) -> None:
         self.network = NetworkBox(self._viewer, self.session)
         self.scan = self.network.scan
         self.method_form = MethodForm(self._viewer, self.scan)
+        self.method_form.head_only.setChecked(self.session.map.head_only)
 
         content = QWidget()
         column = QVBoxLayout(content)

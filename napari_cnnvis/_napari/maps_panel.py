@@ -93,6 +93,7 @@ class MapsPanel(DockedPanel):
         self.again.clicked.connect(self._run_again)
         self.reading.clicked.connect(self._show_reading)
         self.cancel_button.clicked.connect(self.session.jobs.cancel)
+        self.network.said.connect(self.say)
         self.session.started.connect(self._on_started)
         self.session.progressed.connect(self._on_progressed)
         self.session.said.connect(self._on_said)

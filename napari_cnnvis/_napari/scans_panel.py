@@ -111,6 +111,7 @@ class ScansPanel(DockedPanel):
         self.jobs.started.connect(lambda what: self.say(what + " …"))
         self.jobs.failed.connect(self.warn)
         self.jobs.finished.connect(self._refresh)
+        self.network.said.connect(self.say)
         self.loader.failed.connect(self._on_unreadable)
         self.screen.swapped.connect(self._on_swapped)
         self.screen.kept.connect(self.runs.look_up)

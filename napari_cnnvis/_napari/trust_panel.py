@@ -94,6 +94,7 @@ class TrustPanel(DockedPanel):
         self.cancel_button.clicked.connect(self.jobs.cancel)
         self.plot_button.clicked.connect(lambda: self.show_plot())
         self.save_button.clicked.connect(lambda: self._ask_folder())
+        self.network.said.connect(self.say)
         self.follow(self.jobs)
         self.jobs.started.connect(self._refresh)
         self.jobs.finished.connect(self._refresh)
