@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.region_facts import Drops, RegionFacts
 
@@ -55,37 +56,37 @@ class ChainTable(QTableWidget):
 
     def show_chain(self, nodes: np.ndarray, facts: RegionFacts, drops: Drops | None) -> None:
         """List regions, from leaf to top."""
-        self.blockSignals(True)
-        self.clearSelection()
-        self.nodes = nodes
-        self.setRowCount(len(nodes))
-        for row, node in enumerate(nodes):
-            drop = np.nan if drops is None else drops.values[node]
-            texts = (
-                f"{facts.count[node]:,}",
-                volume_text(facts.volume[node]),
-                _number(facts.mean[node]),
-                _number(facts.hierarchy.altitudes[node]),
-                f"{drop:+.2g}" if np.isfinite(drop) else "–",
-            )
-            for column, text in enumerate(texts):
-                item = QTableWidgetItem(text)
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-                self.setItem(row, column, item)
-        shown = "" if drops is None else f" Shown for {drops.class_name}."
-        self.horizontalHeaderItem(4).setToolTip(_COLUMNS["Drop"] + shown)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.clearSelection()
+            self.nodes = nodes
+            self.setRowCount(len(nodes))
+            for row, node in enumerate(nodes):
+                drop = np.nan if drops is None else drops.values[node]
+                texts = (
+                    f"{facts.count[node]:,}",
+                    volume_text(facts.volume[node]),
+                    _number(facts.mean[node]),
+                    _number(facts.hierarchy.altitudes[node]),
+                    f"{drop:+.2g}" if np.isfinite(drop) else "–",
+                )
+                for column, text in enumerate(texts):
+                    item = QTableWidgetItem(text)
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                    self.setItem(row, column, item)
+            shown = "" if drops is None else f" Shown for {drops.class_name}."
+            self.horizontalHeaderItem(4).setToolTip(_COLUMNS["Drop"] + shown)
 
     def mark(self, node: int | None) -> None:
         """Select a region's row without telling anyone."""
         rows = [] if node is None else np.flatnonzero(self.nodes == node)
-        self.blockSignals(True)
-        if len(rows):
-            self.selectRow(int(rows[0]))
-            self.scrollToItem(self.item(int(rows[0]), 0))
-        else:
-            self.clearSelection()
-        self.blockSignals(False)
+        with signals_blocked(self):
+            if len(rows):
+                self.selectRow(int(rows[0]))
+                self.scrollToItem(self.item(int(rows[0]), 0))
+            else:
+                self.clearSelection()
 
     def _on_selection(self) -> None:
         rows = {index.row() for index in self.selectedIndexes()}

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.docking import DockedPanel, row
 from napari_cnnvis._napari.guide_window import add_help
-from napari_cnnvis._napari.jobs import JobRunner, time_left
+from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.method_form import MethodForm
 from napari_cnnvis._napari.network_box import NetworkBox
 from napari_cnnvis._napari.run_steps import summary_of
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.progress import Progress
 
 __all__ = ["ExplainPanel"]
 
@@ -39,48 +32,38 @@ class ExplainPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, lines=6)
         self._viewer = napari_viewer
-        self._began = 0.0
         self._build()
         add_help(self, "explain")
         self._connect()
         self._refresh()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on where a panel that was closed, or another one, has left off."""
+        model, last = self.session.model, self.session.asked.last
+        if self.session.result is not None:
+            self._on_result()
+        if model is not None and last is not None:
+            self.method_form.show_request(last, model.class_names)
 
     def _build(self) -> None:
         self.network = NetworkBox(self._viewer, self.session)
         self.scan = self.network.scan
         self.method_form = MethodForm(self._viewer, self.scan)
+        self.method_form.head_only.setChecked(self.session.map.head_only)
 
         content = QWidget()
         column = QVBoxLayout(content)
         column.addWidget(self.network)
         column.addWidget(self.method_form)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
 
         self.run_button = QPushButton("Run")
-        self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it got.")
-        self.bar = QProgressBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.setMinimumHeight(6 * self.status.fontMetrics().lineSpacing())
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
-
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll, 1)
-        layout.addLayout(buttons)
-        layout.addWidget(self.bar)
-        layout.addWidget(self.status)
-        self.setMinimumWidth(380)
+        buttons = row(self.run_button, self.cancel_button, stretch=(2, 1))
+        self.lay_out(content, buttons, self.bar, self.status)
 
     def _connect(self) -> None:
         session = self.session
@@ -90,10 +73,8 @@ class ExplainPanel(DockedPanel):
         session.scored.connect(self._on_scored)
         session.result_changed.connect(self._on_result)
         session.said.connect(self.status.setText)
-        session.started.connect(self._on_started)
-        session.progressed.connect(self._on_progressed)
-        session.failed.connect(self._say_error)
-        session.stopped.connect(self.status.setText)
+        session.started.connect(self._refresh)
+        self.follow(session)
         session.idle.connect(self._refresh)
         self.method_form.view_changed.connect(self._on_view_changed)
         self.method_form.head_only_changed.connect(self._on_head_only)
@@ -179,7 +160,7 @@ class ExplainPanel(DockedPanel):
                 request, self.method_form.shown_baseline, self.method_form.weights.weights()
             )
         except CnnVisError as exc:
-            self._say_error(str(exc))
+            self.warn(str(exc))
             return
         if attribution is not None:
             shown.show(attribution)
@@ -187,22 +168,6 @@ class ExplainPanel(DockedPanel):
 
     def _on_head_only(self) -> None:
         self.session.map.hide_outside(self.method_form.head_only.isChecked())
-
-    def _on_started(self, what: str) -> None:
-        self._began = time.monotonic()
-        self.bar.setRange(0, 0)
-        self.status.setText(what + " …")
-        self._refresh()
-
-    def _on_progressed(self, progress: Progress) -> None:
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
-        left = time_left(progress, time.monotonic() - self._began)
-        counts = f"{progress.what}: {progress.done} of {progress.total}"
-        self.status.setText(", ".join(filter(None, [counts[0].upper() + counts[1:], left])))
-
-    def _say_error(self, text: str) -> None:
-        self.status.setText(f"⚠ {text}")
 
     # --- what is shown -----------------------------------------------------------
 

@@ -9,6 +9,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 from superqt import QRangeSlider
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.figure_camera import ScanAxes, linear_of
 
@@ -60,10 +61,9 @@ class CutAway(QWidget):
         self.setEnabled(layer is not None)
         for row, slider in enumerate(self.sliders):
             ends = (-100, 100) if self._axes is None else self._axes.span(row)
-            slider.blockSignals(True)
-            slider.setRange(int(np.floor(ends[0])), int(np.ceil(ends[1])))
-            slider.setValue((slider.minimum(), slider.maximum()))
-            slider.blockSignals(False)
+            with signals_blocked(slider):
+                slider.setRange(int(np.floor(ends[0])), int(np.ceil(ends[1])))
+                slider.setValue((slider.minimum(), slider.maximum()))
         self._write_labels()
 
     def _write_labels(self) -> None:
@@ -75,9 +75,8 @@ class CutAway(QWidget):
     def reset(self) -> None:
         """Cut nothing away."""
         for slider in self.sliders:
-            slider.blockSignals(True)
-            slider.setValue((slider.minimum(), slider.maximum()))
-            slider.blockSignals(False)
+            with signals_blocked(slider):
+                slider.setValue((slider.minimum(), slider.maximum()))
         self.apply()
 
     @property
@@ -88,9 +87,8 @@ class CutAway(QWidget):
     def show_ranges(self, ranges: Any) -> None:
         """Set the sliders and cut."""
         for slider, ends in zip(self.sliders, ranges, strict=True):
-            slider.blockSignals(True)
-            slider.setValue(tuple(int(v) for v in ends))
-            slider.blockSignals(False)
+            with signals_blocked(slider):
+                slider.setValue(tuple(int(v) for v in ends))
         self.apply()
 
     def apply(self, event: Any = None) -> None:

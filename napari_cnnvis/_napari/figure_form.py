@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
     QGridLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
-    QProgressBar,
     QPushButton,
-    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_cnnvis._napari.docking import DockedPanel, row
 from napari_cnnvis._napari.figure_cutaway import CutAway
 from napari_cnnvis._napari.figure_size import SizeRow
 from napari_cnnvis._napari.layer_picker import LayerPicker
@@ -40,23 +37,18 @@ class FigureForm:
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    panel : QWidget
+    panel : DockedPanel
     """
 
-    def __init__(self, viewer: Any, panel: QWidget) -> None:
+    def __init__(self, viewer: Any, panel: DockedPanel) -> None:
         self.scan = LayerPicker(viewer)
         self.map = LayerPicker(viewer, is_overlay)
         for picker in (self.scan, self.map):
             picker.setMinimumWidth(90)
         self.hint = QLabel()
         self.hint.setWordWrap(True)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.setMinimumHeight(4 * self.status.fontMetrics().lineSpacing())
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.bar = QProgressBar()
-        self.cancel = QPushButton("Stop")
+        self.status, self.bar, self.cancel = panel.status, panel.bar, panel.cancel_button
+        self.cancel.setText("Stop")
 
         content = QWidget()
         column = QVBoxLayout(content)
@@ -69,14 +61,7 @@ class FigureForm:
         column.addWidget(self._picture())
         column.addWidget(self._saving())
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        layout = QVBoxLayout(panel)
-        layout.addWidget(scroll, 1)
-        layout.addLayout(_beside(self.bar, self.cancel))
-        layout.addWidget(self.status)
+        panel.lay_out(content, row(self.bar, self.cancel), self.status)
 
     def _three_d(self, viewer: Any) -> QGroupBox:
         box = QGroupBox("3D view")
@@ -91,7 +76,7 @@ class FigureForm:
         self.save_view = QPushButton("Save view")
         self.save_view.setToolTip("Keep this view to come back to.")
         self.go_to_saved = QPushButton("Go to saved")
-        column.addLayout(_beside(self.save_view, self.go_to_saved))
+        column.addLayout(row(self.save_view, self.go_to_saved))
         self.cut_away = CutAway(viewer)
         column.addWidget(self.cut_away)
         self.whole = QPushButton("Cut nothing away")
@@ -128,7 +113,7 @@ class FigureForm:
         form.addRow("Background", self.background)
         form.addRow("Side", self.side)
         form.addRow("Slices at", self.place)
-        form.addRow("Lightbox", _beside(self.axis, self.count))
+        form.addRow("Lightbox", row(self.axis, self.count))
         ticks = QGridLayout()
         for number, tick in enumerate((self.colour_bar, self.scale_bar, self.letters, self.smooth)):
             ticks.addWidget(tick, number // 2, number % 2)
@@ -201,10 +186,3 @@ def _choice(values: tuple[str, ...]) -> QComboBox:
     box = QComboBox()
     box.addItems(values)
     return box
-
-
-def _beside(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget, 1)
-    return row

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
 
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.figure_camera import CameraState, ScanAxes, camera_of, look_from
@@ -20,7 +19,7 @@ from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.overlay import OVERLAY_KEY
-from napari_cnnvis._napari.save_dialog import ask_target
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.figure.spec import FigureSpec
 
@@ -45,16 +44,15 @@ class FigurePanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, lines=4)
         self._viewer = napari_viewer
         self._saved: CameraState | None = None
-        self._folder = ""
+        self._dialogs = FileDialogs(self, "figure folder")
         self.jobs = JobRunner(self)
         self.turntable = Turntable(napari_viewer, self)
         self.form = FigureForm(napari_viewer, self)
         add_help(self, "figure")
         self._connect()
-        self.setMinimumWidth(380)
         self._on_scan()
 
     def _connect(self) -> None:
@@ -81,11 +79,11 @@ class FigurePanel(DockedPanel):
         )
         form.buttons["open"].clicked.connect(lambda: self._ask_record())
         form.cancel.clicked.connect(self.turntable.stop)
-        self.jobs.started.connect(lambda what: self._say(what + " …"))
-        self.jobs.failed.connect(self._say_error)
+        self.jobs.started.connect(lambda what: self.say(what + " …"))
+        self.jobs.failed.connect(self.warn)
         self.jobs.finished.connect(self._refresh)
         self.turntable.advanced.connect(self._on_frame)
-        self.turntable.failed.connect(self._say_error)
+        self.turntable.failed.connect(self.warn)
         self.turntable.ended.connect(self._on_turned)
         self.destroyed.connect(self.jobs.close)
 
@@ -178,7 +176,7 @@ class FigurePanel(DockedPanel):
         text = f"Saved {record.picture.name} and {record.picture.with_suffix('.json').name}. "
         if not record.map.path:
             text += "The map is not in a file yet; save it to draw the figure again from its JSON. "
-        self._say(text + " ".join(record.notes))
+        self.say(text + " ".join(record.notes))
 
     def save_3d(self, path: str | Path) -> None:
         """Save the canvas as it is seen in 3D, with title, colour bar and scale bar."""
@@ -197,7 +195,7 @@ class FigurePanel(DockedPanel):
 
         text = self._try(save)
         if text:
-            self._say(text)
+            self.say(text)
 
     def _frame(self, spec: FigureSpec) -> Any:
         from napari_cnnvis.figure.furniture import ColourBar
@@ -236,7 +234,7 @@ class FigurePanel(DockedPanel):
         if self._viewer.dims.ndisplay != 3:
             self.look_from("anterior")
         background = self.form.background.currentText()
-        self._say("Turning …")
+        self.say("Turning …")
         self._try(lambda: self.turntable.start(layer, path, frames, background))
         self._refresh()
 
@@ -255,7 +253,7 @@ class FigurePanel(DockedPanel):
 
         text = self._try(show)
         if text:
-            self._say(text)
+            self.say(text)
 
     def _show_view(self, view: dict[str, Any]) -> None:
         try:
@@ -270,37 +268,33 @@ class FigurePanel(DockedPanel):
     # --- files and words -----------------------------------------------------------
 
     def _ask(self, what: str, save: Callable[[str], None], kinds: str = _PICTURES) -> None:
-        path = self._try(lambda: ask_target(self, f"Save {what}", self._folder, kinds, whole=False))
+        path = self._try(lambda: self._dialogs.save_file(f"Save {what}", kinds, whole=False))
         if path:
-            self._folder = str(Path(path).parent)
             save(path)
 
     def _ask_record(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open figure", self._folder, "JSON (*.json)")
+        path = self._dialogs.open_file("Open figure", "JSON (*.json)")
         if path:
-            self._folder = str(Path(path).parent)
             self.open_record(path)
 
     def _try(self, act: Callable[[], Any]) -> Any:
         try:
             return act()
         except CnnVisError as exc:
-            self._say_error(str(exc))
+            self.warn(str(exc))
             return None
 
-    def _say(self, text: str) -> None:
-        self.form.status.setText(text)
+    def say(self, text: str) -> None:
+        """Show a sentence, and what can be done now."""
+        super().say(text)
         self._refresh()
-
-    def _say_error(self, text: str) -> None:
-        self._say(f"⚠ {text}")
 
     def _on_frame(self, done: int, total: int) -> None:
         self.form.bar.setRange(0, total)
         self.form.bar.setValue(done)
 
     def _on_turned(self, written: str) -> None:
-        self._say(f"Saved {Path(written).name}." if written else "Stopped.")
+        self.say(f"Saved {Path(written).name}." if written else "Stopped.")
 
     def _on_scan(self) -> None:
         layer = self.form.scan.layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 __all__ = ["SizeRow"]
 
@@ -62,11 +63,9 @@ class SizeRow(QWidget):
 
     def _show_dpi(self, dpi: float) -> None:
         self._dpi = dpi
-        self.resolution.blockSignals(True)
-        self.resolution.setValue(dpi)
-        self.resolution.blockSignals(False)
+        with signals_blocked(self.resolution):
+            self.resolution.setValue(dpi)
 
     def _show_pixels(self) -> None:
-        self.pixels.blockSignals(True)
-        self.pixels.setValue(round(self.width_mm.value() / 25.4 * self._dpi))
-        self.pixels.blockSignals(False)
+        with signals_blocked(self.pixels):
+            self.pixels.setValue(round(self.width_mm.value() / 25.4 * self._dpi))

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
@@ -98,23 +99,22 @@ class InputForm(QWidget):
 
     def show_spec(self, spec: InputSpec) -> None:
         """Fill the form; nothing is emitted."""
-        self.blockSignals(True)
-        self._channels = spec.channels
-        kind = "any"
-        if spec.window:
-            kind = "window"
-        elif spec.shape:
-            kind = "resize" if spec.resize else "crop"
-        self.size.setCurrentIndex(self.size.findData(kind))
-        if spec.net_shape:
-            self.shape.set(spec.net_shape)
-        self.overlap.setValue(spec.overlap)
-        self.voxels.setCurrentIndex(self.voxels.findData(spec.spacing is not None))
-        if spec.spacing:
-            self.spacing.set(spec.spacing)
-        self.orientation.setCurrentText(spec.orientation or "as stored")
-        self.intensity.setCurrentIndex(self.intensity.findData(spec.intensity))
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self._channels = spec.channels
+            kind = "any"
+            if spec.window:
+                kind = "window"
+            elif spec.shape:
+                kind = "resize" if spec.resize else "crop"
+            self.size.setCurrentIndex(self.size.findData(kind))
+            if spec.net_shape:
+                self.shape.set(spec.net_shape)
+            self.overlap.setValue(spec.overlap)
+            self.voxels.setCurrentIndex(self.voxels.findData(spec.spacing is not None))
+            if spec.spacing:
+                self.spacing.set(spec.spacing)
+            self.orientation.setCurrentText(spec.orientation or "as stored")
+            self.intensity.setCurrentIndex(self.intensity.findData(spec.intensity))
         self._show_rows()
 
     def spec(self) -> InputSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGroupBox,
     QLabel,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.docking import DockedPanel
 from napari_cnnvis._napari.guide_window import add_help
@@ -45,7 +46,7 @@ class InspectPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, width=395)
         self._viewer = napari_viewer
         self._views: dict[Any, MapView] = {}
         #: what is shown of the chosen map; None without a map
@@ -103,13 +104,7 @@ class InspectPanel(DockedPanel):
         for box in (shown, peaks, self.voxel, self.regions):
             column.addWidget(box)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(395)
+        self.lay_out(content)
 
     def _connect(self) -> None:
         self._clicks = VoxelClicks(self._viewer, self._on_click)
@@ -215,8 +210,12 @@ class InspectPanel(DockedPanel):
         self.said.setVisible(view is None)
         for widget in (self.threshold, self.opacity, self.minimum):
             widget.setEnabled(view is not None)
-            widget.blockSignals(True)
-        self.native_cells.blockSignals(True)
+        with ExitStack() as quiet:
+            for widget in (self.threshold, self.opacity, self.minimum, self.native_cells):
+                quiet.enter_context(signals_blocked(widget))
+            self._show_values(view)
+
+    def _show_values(self, view: MapView | None) -> None:
         self.cluster_count.setVisible(view is not None and view.clusters is not None)
         self.cluster_count.setText("")
         cells = None if view is None else view.cells
@@ -239,8 +238,6 @@ class InspectPanel(DockedPanel):
             self.minimum.setValue(view.minimum_mm3)
             if view.clusters is not None:
                 self.cluster_count.setText("{} of {} clusters shown".format(*view.clusters))
-        for widget in (self.threshold, self.opacity, self.minimum, self.native_cells):
-            widget.blockSignals(False)
 
     # --- places ---------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QFileDialog,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -38,7 +37,7 @@ from napari_cnnvis._napari.inspect_place import affine_of, labels_on_grid, place
 from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layers import snapshot
-from napari_cnnvis._napari.save_dialog import ask_target
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis.atlas.lookup_tables import read_lookup_table
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.roi_tables import RoiRow, roi_table, write_roi_csv
@@ -60,7 +59,7 @@ class RegionsBox(QGroupBox):
         super().__init__("Regions of interest", parent)
         self._viewer = viewer
         self._view: Any = None
-        self._folder = ""
+        self._dialogs = FileDialogs(self, "atlas folder")
         self._note = ""
         self.rows: list[RoiRow] = []
         self.jobs = JobRunner(self)
@@ -206,27 +205,22 @@ class RegionsBox(QGroupBox):
         self.said.setText(f"Saved {written.name}.")
 
     def _ask_atlas(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Open an atlas", self._folder, f"Label volume ({ENDINGS})"
-        )
+        path = self._dialogs.open_file("Open an atlas", f"Label volume ({ENDINGS})")
         if path:
-            self._folder = str(Path(path).parent)
             self.open_atlas(path)
 
     def _ask_names(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Names of the regions", self._folder, _TABLES)
+        path = self._dialogs.open_file("Names of the regions", _TABLES)
         if path:
-            self._folder = str(Path(path).parent)
             self.take_names(path)
 
     def _ask_target(self) -> None:
         try:
-            path = ask_target(self, "Export the table", self._folder, "Table (*.csv)")
+            path = self._dialogs.save_file("Export the table", "Table (*.csv)")
         except CnnVisError as exc:
             self._say_error(str(exc))
             return
         if path:
-            self._folder = str(Path(path).parent)
             self.export(path)
 
     def _add_sample(self) -> None:

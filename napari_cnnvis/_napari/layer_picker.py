@@ -8,6 +8,7 @@ from typing import Any
 from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.overlay import is_overlay
 from napari_cnnvis._napari.region_layers import is_contours
@@ -79,17 +80,16 @@ class LayerPicker(QComboBox):
     def refresh(self, event: Any = None) -> None:
         """List the layers anew; the chosen one stays while it fits."""
         chosen = self.currentData()
-        self.blockSignals(True)
-        self.clear()
-        if self._none is not None:
-            self.addItem(self._none, None)
-        for layer in self._layers:
-            if self._fits(layer):
-                self.addItem(layer.name, layer)
-        index = -1 if chosen is None else self.findData(chosen)
-        otherwise = self.count() - 1 if self._none is None else 0
-        self.setCurrentIndex(index if index >= 0 else otherwise)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.clear()
+            if self._none is not None:
+                self.addItem(self._none, None)
+            for layer in self._layers:
+                if self._fits(layer):
+                    self.addItem(layer.name, layer)
+            index = -1 if chosen is None else self.findData(chosen)
+            otherwise = self.count() - 1 if self._none is None else 0
+            self.setCurrentIndex(index if index >= 0 else otherwise)
         self._on_index()
 
     def _on_index(self, index: int = -1) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QVBoxLayout,
 )
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.docking import DockedPanel, button, row
@@ -96,6 +97,7 @@ class MapsPanel(DockedPanel):
         self.again.clicked.connect(self._run_again)
         self.reading.clicked.connect(self._show_reading)
         self.cancel_button.clicked.connect(self.session.jobs.cancel)
+        self.network.said.connect(self.say)
         self.session.started.connect(self._on_started)
         self.session.progressed.connect(self._on_progressed)
         self.session.said.connect(self._on_said)
@@ -121,21 +123,21 @@ class MapsPanel(DockedPanel):
         """List the maps anew; ticks and the chosen one stay."""
         ticked, chosen = self.ticked, self.chosen
         known = {id(layer) for layer in self._listed()}
-        self.list.blockSignals(True)
-        self.list.clear()
-        for layer in reversed(list(self._viewer.layers)):  # as in napari's list: the top one first
-            if not is_overlay(layer):
-                continue
-            item = QListWidgetItem(layer.name)
-            item.setData(Qt.ItemDataRole.UserRole, layer)
-            on = any(layer is t for t in ticked) or id(layer) not in known
-            item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
-            self.list.addItem(item)
-            if layer is chosen:
-                self.list.setCurrentItem(item)
-        if self.list.currentItem() is None and self.list.count():
-            self.list.setCurrentRow(0)
-        self.list.blockSignals(False)
+        with signals_blocked(self.list):
+            self.list.clear()
+            # as in napari's list: the top one first
+            for layer in reversed(list(self._viewer.layers)):
+                if not is_overlay(layer):
+                    continue
+                item = QListWidgetItem(layer.name)
+                item.setData(Qt.ItemDataRole.UserRole, layer)
+                on = any(layer is t for t in ticked) or id(layer) not in known
+                item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+                self.list.addItem(item)
+                if layer is chosen:
+                    self.list.setCurrentItem(item)
+            if self.list.currentItem() is None and self.list.count():
+                self.list.setCurrentRow(0)
         self._on_ticked()
         self._describe()
 
@@ -170,9 +172,8 @@ class MapsPanel(DockedPanel):
         if self._shared is not None:
             self._on_share(False)
             self._on_share(count >= 2)
-            self.share.blockSignals(True)
-            self.share.setChecked(count >= 2)
-            self.share.blockSignals(False)
+            with signals_blocked(self.share):
+                self.share.setChecked(count >= 2)
 
     def _on_share(self, on: bool) -> None:
         if self._shared is not None:

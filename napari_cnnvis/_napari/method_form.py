@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QSpinBox,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.baseline_picker import BaselinePicker
 from napari_cnnvis._napari.hierarchy_picker import HierarchyPicker
@@ -304,14 +305,13 @@ class MethodForm(QGroupBox):
 
     def show_baselines(self, names: tuple[str, ...]) -> None:
         """Offer the maps of the baselines of a run, if there are several."""
-        self.map_of.blockSignals(True)
-        self.map_of.clear()
-        self.map_of.addItem("mean of the baselines", None)
-        if len(names) > 1:
-            for name in names:
-                self.map_of.addItem(name, name)
-            self.map_of.addItem("how far they disagree", DISAGREEMENT)
-        self.map_of.blockSignals(False)
+        with signals_blocked(self.map_of):
+            self.map_of.clear()
+            self.map_of.addItem("mean of the baselines", None)
+            if len(names) > 1:
+                for name in names:
+                    self.map_of.addItem(name, name)
+                self.map_of.addItem("how far they disagree", DISAGREEMENT)
         self._show_rows()
 
     def show_levels(self, counts: tuple[int, ...]) -> None:

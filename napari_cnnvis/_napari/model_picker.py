@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QMimeData, Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QMenu, QToolButton, QWidget
 from superqt import QElidingLabel
 
-from napari_cnnvis._napari.preferences import recall, remember
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis.sample_data import sample_networks
 
 __all__ = ["ModelPicker"]
@@ -24,6 +24,7 @@ class ModelPicker(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._dialogs = FileDialogs(self, "checkpoint folder")
         self.setAcceptDrops(True)
         self.label = QElidingLabel("drop a file here")
         self.browse = QToolButton()
@@ -62,11 +63,8 @@ class ModelPicker(QWidget):
         self.label.setToolTip(str(path))
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Open a checkpoint", recall("checkpoint folder"), _FILTER
-        )
+        path = self._dialogs.open_file("Open a checkpoint", _FILTER)
         if path:
-            remember("checkpoint folder", str(Path(path).parent))
             self.chosen.emit(path)
 
     def dragEnterEvent(self, event: Any) -> None:

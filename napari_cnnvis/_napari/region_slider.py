@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QSlider, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 __all__ = ["RegionSlider"]
 
@@ -63,11 +64,8 @@ class RegionSlider(QWidget):
             self.changed.emit(self._value)
 
     def _quietly(self, act, *values: int) -> None:
-        for widget in (self.slider, self.box):
-            widget.blockSignals(True)
-        act(*values)
-        for widget in (self.slider, self.box):
-            widget.blockSignals(False)
+        with signals_blocked(self.slider), signals_blocked(self.box):
+            act(*values)
 
 
 class _CountBox(QSpinBox):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +11,18 @@ from typing import Any
 from qtpy.QtCore import QMimeData, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
-    QFileDialog,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
-    QPushButton,
     QVBoxLayout,
 )
 from superqt import QElidingLabel
 
 from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
-from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.docking import DockedPanel, button, row
 from napari_cnnvis._napari.guide_window import add_help
-from napari_cnnvis._napari.jobs import JobRunner, time_left
-from napari_cnnvis._napari.preferences import preference, recall, remember
+from napari_cnnvis._napari.jobs import JobRunner
+from napari_cnnvis._napari.preferences import preference
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis._napari.scans_loader import LoadedScan, ScanLoader
 from napari_cnnvis._napari.scans_runs import ScanRuns
 from napari_cnnvis._napari.scans_screen import ScanScreen
@@ -38,7 +35,6 @@ from napari_cnnvis.progress import Progress
 __all__ = ["ScansPanel"]
 
 _EMPTY = "Open a folder, a BIDS tree or a table (Path, Label) of scans, or drop one here."
-_FOLDER = "scans_folder"
 
 
 class ScansPanel(DockedPanel):
@@ -53,12 +49,12 @@ class ScansPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any, store: ResultStore | None = None) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, lines=3)
         self._viewer = napari_viewer
         self._entries: list[ScanEntry] = []
-        self._stage, self._began = "", 0.0
         if store is None:
             store = ResultStore(limit=int(float(preference("cache_gigabytes")) * 1e9))
+        self._dialogs = FileDialogs(self, "scans_folder")
         self.jobs = JobRunner(self)
         self.loader = ScanLoader(store, self)
         self.screen = ScanScreen(napari_viewer, self.session, self.loader, self)
@@ -72,8 +68,8 @@ class ScansPanel(DockedPanel):
 
     def _build(self) -> None:
         self.setAcceptDrops(True)
-        self.open_folder = _button("Open folder…", "A folder of scans, or a BIDS tree.")
-        self.open_table = _button(
+        self.open_folder = button("Open folder…", "A folder of scans, or a BIDS tree.")
+        self.open_table = button(
             "Open CSV…",
             "A table with the columns Path and, where known, Label, Subject and Name; separated by "
             "commas, semicolons or tabs.",
@@ -83,39 +79,29 @@ class ScansPanel(DockedPanel):
         self.scans = ScansView()
         self.scans.search.setAcceptDrops(False)
         self.counts = QLabel()
-        self.predict_button = _button(
+        self.predict_button = button(
             "Predict all", "The network's prediction for every scan, kept on disk."
         )
-        self.run_button = _button(
+        self.run_button = button(
             "Run method on all",
             "Predict every scan, then run the method on each, with the parameters that are set in the "
             "panel Explain CNN; if it was not opened, that of the Preferences. Maps are kept on disk.",
         )
-        self.cancel_button = _button("Cancel", "Stop; what was done is kept.")
+        self.cancel_button.setToolTip("Stop; what was done is kept.")
         self.network = CheckpointOffer(self.session)
-        self.bar = QProgressBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.setMinimumHeight(3 * self.status.fontMetrics().lineSpacing())
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         sources = QHBoxLayout()
         sources.addWidget(self.open_folder)
         sources.addWidget(self.open_table)
         sources.addWidget(self.place, 1)
-        actions = QHBoxLayout()
-        actions.addWidget(self.predict_button)
-        actions.addWidget(self.run_button, 1)
-        actions.addWidget(self.cancel_button)
         column = QVBoxLayout(self)
         column.addLayout(sources)
         column.addWidget(self.scans, 1)
         column.addWidget(self.counts)
         column.addWidget(self.network)
-        column.addLayout(actions)
+        actions = self.predict_button, self.run_button, self.cancel_button
+        column.addLayout(row(*actions, stretch=(0, 1, 0)))
         column.addWidget(self.bar)
         column.addWidget(self.status)
-        self.setMinimumWidth(380)
 
     def _connect(self) -> None:
         self.open_folder.clicked.connect(self._ask_folder)
@@ -124,9 +110,10 @@ class ScansPanel(DockedPanel):
         self.predict_button.clicked.connect(lambda: self.run(with_maps=False))
         self.run_button.clicked.connect(lambda: self.run())
         self.cancel_button.clicked.connect(self.cancel)
-        self.jobs.started.connect(lambda what: self.status.setText(what + " …"))
-        self.jobs.failed.connect(lambda text: self.status.setText(f"⚠ {text}"))
+        self.jobs.started.connect(lambda what: self.say(what + " …"))
+        self.jobs.failed.connect(self.warn)
         self.jobs.finished.connect(self._refresh)
+        self.network.said.connect(self.say)
         self.loader.failed.connect(self._on_unreadable)
         self.screen.swapped.connect(self._on_swapped)
         self.screen.kept.connect(self.runs.look_up)
@@ -152,7 +139,7 @@ class ScansPanel(DockedPanel):
             return find_scans(path)
 
         def done(entries: list[ScanEntry]) -> None:
-            remember(_FOLDER, str(path if path.is_dir() else path.parent))
+            self._dialogs.remember(path if path.is_dir() else path.parent)
             self.place.setText(path.name)
             self.place.setToolTip(str(path))
             self.show_entries(entries)
@@ -175,13 +162,13 @@ class ScansPanel(DockedPanel):
             self.show_scan(first)
 
     def _ask_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Open a folder of scans", recall(_FOLDER))
+        path = self._dialogs.open_folder("Open a folder of scans")
         if path:
             self.open(path)
 
     def _ask_table(self) -> None:
         kinds = "Tables (*.csv *.tsv *.txt);;All files (*)"
-        path, _ = QFileDialog.getOpenFileName(self, "Open a table", recall(_FOLDER), kinds)
+        path = self._dialogs.open_file("Open a table", kinds)
         if path:
             self.open(path)
 
@@ -245,7 +232,7 @@ class ScansPanel(DockedPanel):
             self.runs.predict(number)
 
     def _on_unreadable(self, entry: ScanEntry, text: str) -> None:
-        self.status.setText(f"⚠ {text}")
+        self.warn(text)
 
     # --- all scans ---------------------------------------------------------------------
 
@@ -254,7 +241,7 @@ class ScansPanel(DockedPanel):
         try:
             self.runs.run(with_maps)
         except CnnVisError as exc:
-            self.status.setText(f"⚠ {exc}")
+            self.warn(str(exc))
             if self.session.model is None:
                 self.network.offer()
 
@@ -277,16 +264,13 @@ class ScansPanel(DockedPanel):
             self.screen.show_map_unless_run(outcome.attribution)
 
     def _on_progressed(self, progress: Progress) -> None:
-        if not self.runs.running:
-            return
-        stage = progress.what.partition(":")[0]
-        if stage != self._stage:
-            self._stage, self._began = stage, time.monotonic()
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
-        left = time_left(progress, time.monotonic() - self._began)
+        if self.runs.running:
+            self.advance(progress)
+
+    def progress_text(self, progress: Progress, left: str) -> str:
+        """Which scan it is, and how many are done."""
         counts = f"{progress.what}, {progress.done} of {progress.total} done"
-        self.status.setText(", ".join(filter(None, [counts, left])))
+        return ", ".join(filter(None, [counts, left]))
 
     def _on_model(self) -> None:
         self.scans.table.forget_results()
@@ -302,10 +286,10 @@ class ScansPanel(DockedPanel):
 
     def _refresh(self) -> None:
         running = self.runs.running
-        for button in (self.open_folder, self.open_table):
-            button.setEnabled(not self.jobs.busy)
-        for button in (self.predict_button, self.run_button):
-            button.setEnabled(bool(self._entries) and not running)
+        for source in (self.open_folder, self.open_table):
+            source.setEnabled(not self.jobs.busy)
+        for action in (self.predict_button, self.run_button):
+            action.setEnabled(bool(self._entries) and not running)
         self.cancel_button.setEnabled(running)
         self.bar.setVisible(running)
         if running:
@@ -351,12 +335,6 @@ class ScansPanel(DockedPanel):
         """Stop everything, and leave the keys."""
         self.screen.forget()
         self._closer()()
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button
 
 
 def _dropped(mime: QMimeData) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,32 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QMenu,
-    QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_cnnvis._napari.chain_table import ChainTable
-from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.docking import DockedPanel, row
 from napari_cnnvis._napari.guide_window import add_help
 from napari_cnnvis._napari.hierarchy_files import (
     read_hierarchy,
     stored_orientation,
     write_hierarchy,
 )
-from napari_cnnvis._napari.jobs import JobRunner, time_left
+from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot
 from napari_cnnvis._napari.region_facts import RegionFacts
 from napari_cnnvis._napari.region_layers import fits_shape, hierarchy_maker
 from napari_cnnvis._napari.region_slider import RegionSlider
 from napari_cnnvis._napari.region_view import RegionView
-from napari_cnnvis._napari.save_dialog import ask_target
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis._napari.voxel_clicks import VoxelClicks
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.progress import Progress
@@ -72,10 +68,9 @@ class SupervoxelPanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__(napari_viewer)
+        super().__init__(napari_viewer, lines=2, width=395)
         self._viewer = napari_viewer
-        self._began = 0.0
-        self._folder = ""
+        self._dialogs = FileDialogs(self, "supervoxels folder")
         self.jobs = JobRunner(self)
         self.view = RegionView(napari_viewer, self)
         self._build_widgets()
@@ -136,23 +131,7 @@ class SupervoxelPanel(DockedPanel):
         column = QVBoxLayout(content)
         column.addWidget(source)
         column.addWidget(regions, 1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-
-        self.bar = QProgressBar()
-        self.cancel_button = QPushButton("Cancel")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.setMinimumHeight(2 * self.status.fontMetrics().lineSpacing())
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll, 1)
-        layout.addWidget(_row(self.bar, self.cancel_button))
-        layout.addWidget(self.status)
-        self.setMinimumWidth(395)
+        self.lay_out(content, row(self.bar, self.cancel_button), self.status)
 
     def _connect(self) -> None:
         self._clicks = VoxelClicks(self._viewer, self._on_click)
@@ -168,10 +147,8 @@ class SupervoxelPanel(DockedPanel):
         self.view.drops_changed.connect(self._on_drops)
         self.contours.toggled.connect(self._on_contours)
         self.view.contours_removed.connect(lambda: self.contours.setChecked(False))
-        self.jobs.started.connect(self._on_started)
-        self.jobs.progressed.connect(self._on_progressed)
-        self.jobs.failed.connect(lambda text: self.status.setText(f"⚠ {text}"))
-        self.jobs.stopped.connect(self.status.setText)
+        self.follow(self.jobs)
+        self.jobs.started.connect(self._refresh)
         self.jobs.finished.connect(self._refresh)
 
     def docked(self) -> None:
@@ -244,25 +221,22 @@ class SupervoxelPanel(DockedPanel):
         )
 
     def _ask_files(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, "Open supervoxels", self._folder, _READABLE)
+        paths = self._dialogs.open_files("Open supervoxels", _READABLE)
         if paths:
-            self._folder = str(Path(paths[0]).parent)
             self.open(paths)
 
     def _ask_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Open PPM slices", self._folder)
+        path = self._dialogs.open_folder("Open PPM slices")
         if path:
-            self._folder = str(Path(path).parent)
             self.open([path])
 
     def _ask_target(self) -> None:
         try:
-            path = ask_target(self, "Save supervoxels", self._folder, _WRITABLE)
+            path = self._dialogs.save_file("Save supervoxels", _WRITABLE)
         except CnnVisError as exc:
-            self.status.setText(f"⚠ {exc}")
+            self.warn(str(exc))
             return
         if path:
-            self._folder = str(Path(path).parent)
             self.save(path)
 
     def _list_labels(self) -> None:
@@ -324,18 +298,10 @@ class SupervoxelPanel(DockedPanel):
 
     # --- what is shown -------------------------------------------------------------
 
-    def _on_started(self, what: str) -> None:
-        self._began = time.monotonic()
-        self.bar.setRange(0, 0)
-        self.status.setText(what + " …")
-        self._refresh()
-
-    def _on_progressed(self, progress: Progress) -> None:
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
-        left = time_left(progress, time.monotonic() - self._began)
+    def progress_text(self, progress: Progress, left: str) -> str:
+        """The step, without counts: they are of no meaning here."""
         what = progress.what[0].upper() + progress.what[1:]
-        self.status.setText(", ".join(filter(None, [what, left])) + " …")
+        return ", ".join(filter(None, [what, left])) + " …"
 
     def _refresh(self) -> None:
         """Bring every widget in line with the scan, the hierarchy and the running job."""

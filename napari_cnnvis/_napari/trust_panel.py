@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
-from napari_cnnvis._napari.docking import DockedPanel
+from napari_cnnvis._napari.docking import DockedPanel, button, row
 from napari_cnnvis._napari.guide_window import add_help
-from napari_cnnvis._napari.jobs import JobRunner, time_left
+from napari_cnnvis._napari.jobs import JobRunner
 from napari_cnnvis._napari.layer_picker import LayerPicker
 from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
 from napari_cnnvis._napari.preferences import preference
 from napari_cnnvis._napari.rerun import NetworkMissing
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis._napari.trust_plot_window import PlotWindow
 from napari_cnnvis._napari.trust_subject import TRUST_KEY, is_of, report_of, subject_of
 from napari_cnnvis._napari.trust_verdict import VerdictBox
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
-from napari_cnnvis.progress import Progress
 
 __all__ = ["TrustPanel"]
 
@@ -55,9 +48,7 @@ class TrustPanel(DockedPanel):
         super().__init__(napari_viewer)
         self._viewer = napari_viewer
         self._followed: Any = None
-        self._began = 0.0
-        self._stage = ""
-        self._folder = ""
+        self._dialogs = FileDialogs(self, "report folder")
         self.jobs = JobRunner(self)
         self._build()
         add_help(self, "trust")
@@ -79,42 +70,23 @@ class TrustPanel(DockedPanel):
             box.setChecked(True)
             questions.addWidget(box)
         self.box = VerdictBox()
-        self.plot_button = _button("Show plot…", "What the tests measured, in a window.")
-        self.save_button = _button(
+        self.plot_button = button("Show plot…", "What the tests measured, in a window.")
+        self.save_button = button(
             "Save report…", "Verdict, findings, curves and plot as files in a folder."
         )
-        files = QHBoxLayout()
-        files.addWidget(self.plot_button)
-        files.addWidget(self.save_button)
         content = QWidget()
         column = QVBoxLayout(content)
         for widget in (self.map, self.about, self.box):
             column.addWidget(widget)
-        column.addLayout(files)
+        column.addLayout(row(self.plot_button, self.save_button, stretch=(0, 0)))
         column.addWidget(asked)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
 
-        self.test_button = _button("Test this map", "Run the ticked tests on the chosen map.")
-        self.cancel_button = _button("Cancel", "Stop; what was tested so far is kept.")
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.test_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
+        self.test_button = button("Test this map", "Run the ticked tests on the chosen map.")
+        self.cancel_button.setToolTip("Stop; what was tested so far is kept.")
         self.network = CheckpointOffer(self.session)
-        self.bar = QProgressBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll, 1)
-        layout.addWidget(self.network)
-        layout.addLayout(buttons)
-        layout.addWidget(self.bar)
-        layout.addWidget(self.status)
-        self.setMinimumWidth(380)
+        buttons = row(self.test_button, self.cancel_button, stretch=(2, 1))
+        self.lay_out(content, self.network, buttons, self.bar, self.status)
 
     def _connect(self) -> None:
         self.map.layer_changed.connect(self._on_map)
@@ -124,9 +96,9 @@ class TrustPanel(DockedPanel):
         self.cancel_button.clicked.connect(self.jobs.cancel)
         self.plot_button.clicked.connect(lambda: self.show_plot())
         self.save_button.clicked.connect(lambda: self._ask_folder())
-        self.jobs.started.connect(self._on_started)
-        self.jobs.progressed.connect(self._on_progressed)
-        self.jobs.failed.connect(self._say_error)
+        self.network.said.connect(self.say)
+        self.follow(self.jobs)
+        self.jobs.started.connect(self._refresh)
         self.jobs.finished.connect(self._refresh)
         self.destroyed.connect(lambda: self._forget())
 
@@ -175,7 +147,7 @@ class TrustPanel(DockedPanel):
         try:
             subject = subject_of(layer, self._viewer.layers, self.session.loaded)
         except CnnVisError as exc:
-            self._say_error(str(exc))
+            self.warn(str(exc))
             return
         tests = [name for name, box in self.tests.items() if box.isChecked()]
         device = preference("device")
@@ -233,28 +205,13 @@ class TrustPanel(DockedPanel):
         self.jobs.start("Saving the report", job, done)
 
     def _ask_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Save the report in", self._folder)
+        folder = self._dialogs.save_in("Save the report in")
         if folder:
-            self._folder = folder
             self.save(folder)
 
-    def _on_started(self, what: str) -> None:
-        self._began, self._stage = time.monotonic(), ""
-        self.bar.setRange(0, 0)
-        self.status.setText(what + " …")
-        self._refresh()
-
-    def _on_progressed(self, progress: Progress) -> None:
-        if progress.what != self._stage:
-            self._began, self._stage = time.monotonic(), progress.what
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
-        left = time_left(progress, time.monotonic() - self._began)
-        counts = f"{progress.what}: {progress.done} of {progress.total}"
-        self.status.setText(", ".join(filter(None, [counts[0].upper() + counts[1:], left])))
-
-    def _say_error(self, text: str) -> None:
-        self.status.setText(f"⚠ {text}")
+    def warn(self, text: str) -> None:
+        """Show what went wrong; where the network is lacking, offer to choose it."""
+        super().warn(text)
         if isinstance(self.jobs.error, NetworkMissing):
             self.network.offer()
 
@@ -279,9 +236,3 @@ class TrustPanel(DockedPanel):
             self.box.show_hint(_NOT_YET)
         else:
             self.box.show_report(report, stale=not is_of(report, layer))
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

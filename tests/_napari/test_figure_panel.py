@@ -296,7 +296,7 @@ def test_the_json_of_a_plate_sets_the_form(qtbot, loaded, tmp_path):
 def test_dialogs_lead_to_files(qtbot, loaded, tmp_path, monkeypatch):
     target = str(tmp_path / "plate")
     monkeypatch.setattr(
-        "napari_cnnvis._napari.figure_panel.QFileDialog.getSaveFileName",
+        "qtpy.QtWidgets.QFileDialog.getSaveFileName",
         lambda *args: (target, "TIFF (*.tif)"),
     )
     loaded.form.buttons["slices"].click()

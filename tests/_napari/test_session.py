@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from torch import nn
 
 import napari_cnnvis as cv
+from napari_cnnvis._napari.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.maps_panel import MapsPanel
 from napari_cnnvis._napari.session import Session, session_of
@@ -62,6 +63,7 @@ def test_another_panel_finds_what_is_at_work(qtbot, viewer):
     qtbot.addWidget(second)
     settle(qtbot, maps.session)
     assert second.ready
+    assert second.method_form.request().method == "hirescam"
     assert second.run_button.isEnabled()
     assert "control" in second.network.recognised.text()
 
@@ -97,3 +99,31 @@ def test_what_is_chosen_elsewhere_is_shown_in_the_panel(qtbot, viewer):
     assert panel.scan.layer is other
     panel.session.choose(viewer.layers["scan"])
     assert panel.scan.layer is viewer.layers["scan"]
+
+
+def test_an_offered_checkpoint_is_loaded_and_said(qtbot, viewer, tmp_path):
+    session = Session(viewer)
+    offer = CheckpointOffer(session)
+    qtbot.addWidget(offer)
+    said = []
+    offer.said.connect(said.append)
+    offer.offer()
+    assert offer.isVisible()
+    (tmp_path / "broken.pt").write_bytes(b"broken")
+    offer.chosen.emit(str(tmp_path / "broken.pt"))
+    settle(qtbot, session)
+    assert offer.isVisible()
+    assert said[0] == "Loading broken.pt …"
+    assert said[1].startswith("⚠")
+    cv.save_model(small_net_to_save(), tmp_path / "net.safetensors", ["a", "b"], cv.InputSpec())
+    offer.chosen.emit(str(tmp_path / "net.safetensors"))
+    settle(qtbot, session)
+    assert said[-1] == "net.safetensors is loaded."
+    assert not offer.isVisible()
+    assert session.model.class_names == ("a", "b")
+
+
+def small_net_to_save():
+    from napari_cnnvis.models.networks.vox import VoxResNetGAP
+
+    return VoxResNetGAP()

@@ -228,6 +228,12 @@ def test_the_network_comes_from_its_file(qtbot, panel, viewer, scan, tmp_path):
     panel.test_button.click()
     settle(qtbot, panel)
     assert "load it" in panel.status.text()
+    assert panel.network.isVisible()
+    panel.session.use(model)
+    assert not panel.network.isVisible()
+    settle(qtbot, panel.session)
+    run_tests(qtbot, panel)  # with the network that was chosen instead
+    panel.session.forget()
     assert "Traceback" not in panel.status.text()
     assert layer.metadata[TRUST_KEY] is panel.report  # the last verdict is kept
 
