@@ -15,7 +15,7 @@ from napari_cnnvis._napari.explain_panel import ExplainPanel
 from napari_cnnvis._napari.files import read_scans, write_scan
 from napari_cnnvis._napari.hierarchy_files import read_hierarchy, write_hierarchy
 from napari_cnnvis._napari.layers import layer_to_volume, snapshot, volume_to_layer
-from napari_cnnvis._napari.save_dialog import ask_target
+from napari_cnnvis._napari.save_dialog import FileDialogs
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
@@ -81,7 +81,7 @@ def test_a_dialogs_name_gets_its_ending(qtbot, monkeypatch, given, kind, whole, 
     parent = QWidget()
     qtbot.addWidget(parent)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (given, kind))
-    assert ask_target(parent, "Save", "", kind, whole) == expected
+    assert FileDialogs(parent, "test").save_file("Save", kind, whole) == expected
 
 
 def test_a_file_that_the_dialog_did_not_ask_about_is_kept(qtbot, monkeypatch, tmp_path, plain):
@@ -93,10 +93,12 @@ def test_a_file_that_the_dialog_did_not_ask_about_is_kept(qtbot, monkeypatch, tm
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, answer=answer: answer)
         if refused:
             with pytest.raises(VolumeError) as error:
-                ask_target(parent, "Save", "", "Table (*.csv)")
+                FileDialogs(parent, "test").save_file("Save", "Table (*.csv)")
             plain(error.value, "table.csv exists already")
         else:
-            assert ask_target(parent, "Save", "", "Table (*.csv)") == str(tmp_path / "table.csv")
+            assert FileDialogs(parent, "test").save_file("Save", "Table (*.csv)") == str(
+                tmp_path / "table.csv"
+            )
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir])
