@@ -40,9 +40,10 @@ def restoring(module: nn.Module) -> Iterator[None]:
     That is, in attributes (a cache, a weight computed from others), in lists and dictionaries,
     and in buffers. Parameters are not looked at.
     """
-    holders: list[dict | list] = [m._buffers for m in module.modules()]
-    for m in module.modules():
-        if not isinstance(m, torch.jit.ScriptModule | LazyModuleMixin):  # that makes itself
+    modules = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    holders: list[dict | list] = [m._buffers for m in modules]
+    for m in modules:
+        if not isinstance(m, LazyModuleMixin):  # that makes itself in its first pass
             holders.append(vars(m))
             own = (v for name, v in vars(m).items() if name not in _OF_MODULES)
             holders += [v for v in own if type(v) in (dict, list)]
