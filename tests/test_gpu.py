@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis.explain.grad_cam import gradient_maps
-from napari_cnnvis.explain.options import GRADIENT
+from napari_cnnvis.explain.methods.gradient import gradient_maps
+from napari_cnnvis.explain.request import GRADIENT
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

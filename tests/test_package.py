@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import napari_cnnvis
-from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 
 ROOT = Path(napari_cnnvis.__file__).parents[1]
 LAZY = ("napari_cnnvis", "napari_cnnvis.cohort", "napari_cnnvis.evaluate")

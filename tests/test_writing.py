@@ -15,7 +15,7 @@ from napari_cnnvis.cli import main
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.evaluate.roi_tables import write_roi_csv
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
-from napari_cnnvis.models.recipes import Recipe, remember
+from napari_cnnvis.models.settings import Recipe, remember
 from napari_cnnvis.ucm.files import write_levels
 from napari_cnnvis.writing import atomic_path, check_folder, check_output, companion
 

@@ -9,7 +9,7 @@ from typing import Any
 import napari
 from qtpy.QtCore import QThreadPool, QTimer
 
-from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.explain.panel import ExplainPanel
 from napari_cnnvis.errors import ComputeError, VolumeError
 from napari_cnnvis.sample_data import sample_path
 from napari_cnnvis.writing import atomic_path

@@ -16,7 +16,7 @@ from napari_cnnvis.cli.model_options import add_model_options, load
 from napari_cnnvis.cli.outputs import add_overwrite, check_outputs
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.options import DISAGREEMENT, OCCLUDING
+from napari_cnnvis.explain.request import DISAGREEMENT, OCCLUDING
 
 __all__ = ["add_parser"]
 
@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     from napari_cnnvis.explain.attribution import check_map
-    from napari_cnnvis.explain.request import explain
+    from napari_cnnvis.explain.run import explain
 
     check_outputs(options, [(options.output, check_map), (options.disagreement, check_map)])
     scan = read_scan(options)

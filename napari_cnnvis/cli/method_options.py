@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.options import (
+from napari_cnnvis.explain.request import (
     ALIGNMENTS,
     BASELINES,
     JOINS,

@@ -99,8 +99,8 @@ def _train(options: argparse.Namespace) -> int:
             f"Training needs {' and '.join(missing)}: pip install 'napari-cnnvis[train]'."
         )
     from napari_cnnvis.training.fold_run import Hardware
-    from napari_cnnvis.training.networks import NetworkPlan
     from napari_cnnvis.training.recipes import make_recipe
+    from napari_cnnvis.training.start_networks import NetworkPlan
     from napari_cnnvis.training.study import read_study
     from napari_cnnvis.training.train import TrainingPlan, train
 

@@ -18,7 +18,7 @@ from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
-from napari_cnnvis.explain.options import BASELINES, ExplainRequest
+from napari_cnnvis.explain.request import BASELINES, ExplainRequest
 
 __all__ = ["add_parser"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
-from napari_cnnvis.explain.options import ExplainRequest, check_baselines
+from napari_cnnvis.explain.request import ExplainRequest, check_baselines
 from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["ResultKeys", "scan_hash"]

@@ -13,8 +13,8 @@ from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.errors import in_plain_words
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.options import METHODS, ExplainRequest
-from napari_cnnvis.explain.request import explain
+from napari_cnnvis.explain.request import METHODS, ExplainRequest
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.files import read_volume

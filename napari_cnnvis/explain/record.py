@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_cnnvis.errors import CnnVisError, MethodError, shortened
-from napari_cnnvis.explain.options import ALIGNMENTS, JOINS, METHODS, PRECISIONS, QUANTITIES, SCORES
+from napari_cnnvis.explain.request import ALIGNMENTS, JOINS, METHODS, PRECISIONS, QUANTITIES, SCORES
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.reading import read_small
 from napari_cnnvis.scan.conform import InputSpec

@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.options import DISAGREEMENT, check_margin
-from napari_cnnvis.explain.region_scores import RegionScores
+from napari_cnnvis.explain.request import DISAGREEMENT, check_margin
+from napari_cnnvis.explain.scoring.region_scores import RegionScores
 from napari_cnnvis.scan.smoothing import smoothed
 
 __all__ = ["remap"]

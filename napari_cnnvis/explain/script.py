@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from napari_cnnvis.errors import MethodError, shortened
-from napari_cnnvis.explain.options import METHODS, SCORES, ExplainRequest
 from napari_cnnvis.explain.record import checked_record
+from napari_cnnvis.explain.request import METHODS, SCORES, ExplainRequest
 from napari_cnnvis.reading import source_file
 from napari_cnnvis.scan.conform import InputSpec
 

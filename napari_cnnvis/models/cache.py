@@ -13,7 +13,7 @@ import torch
 from napari_cnnvis.models.checkpoint import OpenedCheckpoint, open_checkpoint
 from napari_cnnvis.models.doctor import CheckpointReport, report_on
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.recipes import Recipe, file_hash, remembered
+from napari_cnnvis.models.settings import Recipe, file_hash, remembered
 from napari_cnnvis.progress import stop_if_cancelled
 
 __all__ = ["CheckpointCache", "LoadedCheckpoint"]

@@ -23,12 +23,12 @@ from napari_cnnvis.models.checkpoint import (
     with_sidecar,
     with_weights,
 )
+from napari_cnnvis.models.execution import full_float32, pick_device
 from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
 from napari_cnnvis.models.formats.read import read_file
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import OUTPUT_KINDS
-from napari_cnnvis.models.running import full_float32, pick_device
 from napari_cnnvis.models.weights import match_weights
 from napari_cnnvis.scan.conform import InputSpec
 

@@ -17,10 +17,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from napari_cnnvis.errors import ComputeError, MethodError
+from napari_cnnvis.models.execution import inspecting, keep_in_place, plain_errors
 from napari_cnnvis.models.outputs import first_scores
 from napari_cnnvis.models.receptive_field import LayerGrid, OperationTracker, is_map
 from napari_cnnvis.models.restoring import out_of_place, without_values
-from napari_cnnvis.models.running import inspecting, keep_in_place, plain_errors
 
 __all__ = ["CamHead", "LayerGrid", "NetworkLayers", "TargetLayer", "find_layers", "input_channels"]
 

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from napari_cnnvis.errors import ComputeError, MethodError
+from napari_cnnvis.models.execution import arrange_weights, inspecting, pick_device, plain_errors
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers, input_channels
 from napari_cnnvis.models.outputs import Outputs, first_scores
 from napari_cnnvis.models.rows import rows_are_independent
-from napari_cnnvis.models.running import arrange_weights, inspecting, pick_device, plain_errors
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.scan.conform import Conformed, InputSpec, conform
 from napari_cnnvis.scan.volume import Scan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -10,62 +10,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from napari_cnnvis.models.running import arrange_weights
+from napari_cnnvis.models.execution import arrange_weights
 from napari_cnnvis.training.augment import Augmentation
+from napari_cnnvis.training.batches import BalancedSampler
 from napari_cnnvis.training.metrics import classification_metrics
+from napari_cnnvis.training.normalise import recompute_statistics
 from napari_cnnvis.training.recipes import Recipe
-from napari_cnnvis.training.sampling import BalancedSampler
-from napari_cnnvis.training.statistics import recompute_statistics
 
-__all__ = ["ClassifierTask", "ScanDataset", "loader"]
+__all__ = ["ClassifierTask"]
 
 #: scans that BatchNorm's statistics are taken from before each validation
 _SCANS_FOR_STATISTICS = 32
-
-
-class ScanDataset(Dataset):
-    """Pairs of a scan, float32 (channels, i, j, k), and its class.
-
-    Parameters
-    ----------
-    scans : sequence of array
-    labels : sequence of int
-    members : sequence of int
-        Which scans belong to the set.
-    """
-
-    def __init__(
-        self, scans: Sequence[np.ndarray], labels: Sequence[int], members: Sequence[int]
-    ) -> None:
-        self._scans, self._members = scans, [int(m) for m in members]
-        self.labels = [labels[m] for m in self._members]
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.from_numpy(np.array(self._scans[self._members[index]])), self.labels[index]
-
-    def batch(self, indices: Sequence[int]) -> Tensor:
-        """Some of the scans, (n, channels, i, j, k)."""
-        return torch.stack([self[index][0] for index in indices])
-
-
-def loader(
-    data: ScanDataset, batch: int, workers: int, sampler: BalancedSampler | None = None
-) -> DataLoader:
-    """Batches of a set, in the sampler's order or its own."""
-    return DataLoader(
-        data,
-        batch,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        # a batch of one scan has no variance for BatchNorm to divide by
-        drop_last=sampler is not None and len(sampler) % batch == 1 and len(sampler) > 1,
-    )
 
 
 class ClassifierTask(lightning.LightningModule):

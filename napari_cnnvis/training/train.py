@@ -19,9 +19,9 @@ from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.training.conformed import ConformedScans
 from napari_cnnvis.training.fold_run import RESULT, FoldJob, Hardware, run_fold
 from napari_cnnvis.training.folds import Fold, make_folds
-from napari_cnnvis.training.networks import NetworkPlan
 from napari_cnnvis.training.recipes import Recipe
 from napari_cnnvis.training.report import WRITTEN, write_fold_files, write_report
+from napari_cnnvis.training.start_networks import NetworkPlan
 from napari_cnnvis.training.study import Study
 from napari_cnnvis.writing import atomic_path, check_folder
 

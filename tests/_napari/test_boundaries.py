@@ -11,6 +11,10 @@ FOLDER = Path(napari_cnnvis.__file__).parent / "_napari"
 FILES = sorted(FOLDER.rglob("*.py"))
 
 
+def path_id(path):
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
 def is_private(name):
     return name.startswith("_") and not name.endswith("__")
 
@@ -22,7 +26,7 @@ def is_own(value):
     return isinstance(value, ast.Name) and value.id in ("self", "cls")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=path_id)
 def test_no_private_member_of_another_class_is_read(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -32,10 +36,14 @@ def test_no_private_member_of_another_class_is_read(path):
             assert not private, f"line {node.lineno}: {private}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_no_panel_imports_another_one(path):
+@pytest.mark.parametrize("path", FILES, ids=path_id)
+def test_no_room_of_a_panel_imports_from_another_ones(path):
     """They meet in the session; only the demo opens a panel."""
+    rooms = {panel.parent.name for panel in FOLDER.glob("*/panel.py")}
+    assert len(rooms) >= 7
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            ends = [node.module or "", *(alias.name for alias in node.names)]
-            assert path.stem == "demo" or not any(end.endswith("_panel") for end in ends)
+            parts = (node.module or "").split(".")
+            others = rooms - {path.parent.name}
+            foreign = parts[:2] == ["napari_cnnvis", "_napari"] and others & set(parts[2:3])
+            assert not foreign or path.stem == "demo", f"line {node.lineno}: {ast.unparse(node)}"

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.explain.panel import ExplainPanel
 
 PANELS = ["Explain CNN", "Supervoxels", "Maps", "Inspect", "Trust", "Figure", "Scans"]
 

@@ -7,8 +7,8 @@ from napari.components import ViewerModel
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.baseline_picker import BaselinePicker
-from napari_cnnvis._napari.explain_panel import ExplainPanel
+from napari_cnnvis._napari.explain.baseline_picker import BaselinePicker
+from napari_cnnvis._napari.explain.panel import ExplainPanel
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_layers_hierarchy_is_used_with_all_its_levels_and_not_taken_for_the_sc
 
 
 def test_both_panels_share_a_hierarchy_and_its_drops(qtbot, panel):
-    from napari_cnnvis._napari.supervoxel_panel import SupervoxelPanel
+    from napari_cnnvis._napari.supervoxels.panel import SupervoxelPanel
 
     regions = SupervoxelPanel(panel.viewer)
     qtbot.addWidget(regions)

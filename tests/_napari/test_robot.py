@@ -23,15 +23,15 @@ from qtpy.QtWidgets import (
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.explain_panel import ExplainPanel
-from napari_cnnvis._napari.figure_panel import FigurePanel
-from napari_cnnvis._napari.inspect_panel import InspectPanel
-from napari_cnnvis._napari.layers import volume_to_layer
-from napari_cnnvis._napari.maps_panel import MapsPanel
-from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
-from napari_cnnvis._napari.scans_panel import ScansPanel
-from napari_cnnvis._napari.supervoxel_panel import SupervoxelPanel
-from napari_cnnvis._napari.trust_panel import TrustPanel
+from napari_cnnvis._napari.explain.panel import ExplainPanel
+from napari_cnnvis._napari.figure.panel import FigurePanel
+from napari_cnnvis._napari.inspect.panel import InspectPanel
+from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.scans import volume_to_layer
+from napari_cnnvis._napari.maps.panel import MapsPanel
+from napari_cnnvis._napari.scans.panel import ScansPanel
+from napari_cnnvis._napari.supervoxels.panel import SupervoxelPanel
+from napari_cnnvis._napari.trust.panel import TrustPanel
 
 PANELS = [
     ExplainPanel,

@@ -11,11 +11,11 @@ from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.explain_panel import ExplainPanel
-from napari_cnnvis._napari.files import read_scans, write_scan
-from napari_cnnvis._napari.hierarchy_files import read_hierarchy, write_hierarchy
-from napari_cnnvis._napari.layers import layer_to_volume, snapshot, volume_to_layer
-from napari_cnnvis._napari.save_dialog import FileDialogs
+from napari_cnnvis._napari.contributions import read_scans, write_scan
+from napari_cnnvis._napari.explain.panel import ExplainPanel
+from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot, volume_to_layer
+from napari_cnnvis._napari.supervoxels.hierarchy_files import read_hierarchy, write_hierarchy
+from napari_cnnvis._napari.widgets.file_dialogs import FileDialogs
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_cnnvis._napari.overlay import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
 
 pytestmark = [
     pytest.mark.window,

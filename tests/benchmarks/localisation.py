@@ -22,7 +22,7 @@ import numpy as np
 
 import napari_cnnvis as cv
 from napari_cnnvis.evaluate.benchmark.methods import slic_level
-from napari_cnnvis.explain.options import JOINS
+from napari_cnnvis.explain.request import JOINS
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 sys.path.insert(0, str(SAMPLES))

@@ -24,9 +24,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.explain_panel import ExplainPanel
-from napari_cnnvis._napari.scans_loader import DISPLAY_AXES
-from napari_cnnvis._napari.scans_panel import ScansPanel
+from napari_cnnvis._napari.explain.panel import ExplainPanel
+from napari_cnnvis._napari.scans.loader import DISPLAY_AXES
+from napari_cnnvis._napari.scans.panel import ScansPanel
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
 from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import ResultStore

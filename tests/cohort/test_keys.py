@@ -9,7 +9,7 @@ import torch
 
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
 from napari_cnnvis.errors import MethodError, VolumeError
-from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
 

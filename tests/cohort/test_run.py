@@ -13,7 +13,7 @@ from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
 from napari_cnnvis.cohort.run import read_scan, run_on_all
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.errors import CnnVisError, MethodError
-from napari_cnnvis.explain.options import ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 
 REQUEST = ExplainRequest("grad-cam", "AD", layer="0", relu=False)
 

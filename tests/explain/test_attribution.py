@@ -5,9 +5,9 @@ import pytest
 
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import grad_cam
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.explain.methods.cam import cam
+from napari_cnnvis.explain.methods.gradient import grad_cam
+from napari_cnnvis.explain.methods.sensitivity import sensitivity
 from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy

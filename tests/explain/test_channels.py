@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_cnnvis.errors import MethodError, VolumeError
-from napari_cnnvis.explain.baselines import make_baseline, make_baselines
-from napari_cnnvis.explain.box_occlusion import box_sensitivity
-from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import gradient_maps
-from napari_cnnvis.explain.incremental.classify import classify
-from napari_cnnvis.explain.incremental.engine import IncrementalScorer
-from napari_cnnvis.explain.incremental.trace import trace
-from napari_cnnvis.explain.occlusions import RegionOcclusions
-from napari_cnnvis.explain.options import GRADIENT, OCCLUDING, ExplainRequest
-from napari_cnnvis.explain.region_scorer import FullPassScorer
-from napari_cnnvis.explain.request import explain
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.explain.methods.box import box_sensitivity
+from napari_cnnvis.explain.methods.cam import cam
+from napari_cnnvis.explain.methods.gradient import gradient_maps
+from napari_cnnvis.explain.methods.sensitivity import sensitivity
+from napari_cnnvis.explain.request import GRADIENT, OCCLUDING, ExplainRequest
+from napari_cnnvis.explain.run import explain
+from napari_cnnvis.explain.scoring.baselines import make_baseline, make_baselines
+from napari_cnnvis.explain.scoring.full_passes import FullPassScorer
+from napari_cnnvis.explain.scoring.incremental.classify import classify
+from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer
+from napari_cnnvis.explain.scoring.incremental.trace import trace
+from napari_cnnvis.explain.scoring.occlusions import RegionOcclusions
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensor
 
-from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import grad_cam
-from napari_cnnvis.explain.incremental.engine import IncrementalScorer
-from napari_cnnvis.explain.layer_maps import LayerMaps
-from napari_cnnvis.explain.options import METHODS, ExplainRequest
-from napari_cnnvis.explain.request import explain
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.explain.layers.layer_maps import LayerMaps
+from napari_cnnvis.explain.methods.cam import cam
+from napari_cnnvis.explain.methods.gradient import grad_cam
+from napari_cnnvis.explain.methods.sensitivity import sensitivity
+from napari_cnnvis.explain.request import METHODS, ExplainRequest
+from napari_cnnvis.explain.run import explain
+from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import grad_cam, gradient_maps
-from napari_cnnvis.explain.options import GRADIENT
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.explain.methods.cam import cam
+from napari_cnnvis.explain.methods.gradient import grad_cam, gradient_maps
+from napari_cnnvis.explain.methods.sensitivity import sensitivity
+from napari_cnnvis.explain.request import GRADIENT
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec

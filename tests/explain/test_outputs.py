@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from napari_cnnvis.explain.box_occlusion import box_sensitivity
-from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import gradient_maps
-from napari_cnnvis.explain.options import GRADIENT, SCORES
+from napari_cnnvis.explain.methods.box import box_sensitivity
+from napari_cnnvis.explain.methods.cam import cam
+from napari_cnnvis.explain.methods.gradient import gradient_maps
+from napari_cnnvis.explain.methods.sensitivity import sensitivity
 from napari_cnnvis.explain.remap import remap
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.explain.request import GRADIENT, SCORES
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
 

@@ -14,7 +14,7 @@ from torch import nn
 import napari_cnnvis as cv
 from napari_cnnvis.errors import CnnVisError, MethodError
 from napari_cnnvis.explain.record import checked_record, read_record
-from napari_cnnvis.explain.request import explain
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.explain.script import request_of, script_of
 from napari_cnnvis.reading import source_file
 from napari_cnnvis.writing import companion

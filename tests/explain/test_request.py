@@ -1,124 +1,128 @@
-import threading
+import dataclasses
 
 import numpy as np
 import pytest
 
-from napari_cnnvis.explain.box_occlusion import BoxScores, box_sensitivity
-from napari_cnnvis.explain.grad_cam import gradient_maps
-from napari_cnnvis.explain.options import GRADIENT, METHODS, ExplainRequest
-from napari_cnnvis.explain.request import explain
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.request import (
+    METHODS,
+    ExplainRequest,
+    baseline_names,
+    check_baselines,
+    check_choice,
+)
 from napari_cnnvis.scan.volume import Volume
-from napari_cnnvis.ucm.build import build_hierarchy
-from napari_cnnvis.ucm.hierarchy import Hierarchy
+
+AVERAGE = Volume(np.zeros((2, 2, 2)), name="average")
 
 
-@pytest.fixture(scope="module")
-def hierarchy(brain, cubes):
-    return cubes(brain, 4, 8)
+def test_choice_is_given_back():
+    assert check_choice("b", ("a", "b"), "a letter") == "b"
 
 
-@pytest.fixture
-def average(brain_of):
-    return Volume(0.9 * brain_of(seed=1).data, np.diag([2.0, 2.0, 2.0, 1.0]), "average")
+def test_wrong_choice_names_the_right_ones():
+    with pytest.raises(MethodError, match="'z' is not a letter; use one of a, b"):
+        check_choice("z", ("a", "b"), "a letter")
 
 
-@pytest.mark.parametrize("method", GRADIENT)
-@pytest.mark.parametrize("layer", ["3", "all", None])
-def test_gradient_methods(conv_model, brain, method, layer):
-    how = {"layer": layer, "relu": False, "score": "log_prob", "alignment": "receptive field"}
-    found = explain(conv_model, brain, ExplainRequest(method, 1, **how))
-    expected = gradient_maps(method, conv_model, brain, 1, **how)
-    if layer == "all":
-        assert list(found) == list(expected) == conv_model.target_layers
-        found, expected = found["3"], expected["3"]
-    assert found.name == expected.name
-    assert found.name.startswith(f"{METHODS[method]} · class 1 · ")
-    np.testing.assert_array_equal(found.data, expected.data)
+@pytest.mark.parametrize(
+    ("given", "kept", "names"),
+    [
+        ("blur", ("blur",), ("blur",)),
+        (0, (0.0,), ("0",)),
+        ("-1e-2", (-0.01,), ("-0.01",)),
+        (["border", 1, "0.25"], ("border", 1.0, 0.25), ("border", "1", "0.25")),
+        (AVERAGE, (AVERAGE,), ("average",)),
+        (("noise", AVERAGE), ("noise", AVERAGE), ("noise", "average")),
+    ],
+)
+def test_baselines(given, kept, names):
+    found = check_baselines(given)
+    assert found == kept
+    assert list(map(type, found)) == list(map(type, kept))
+    assert baseline_names(found) == names
 
 
-def test_box(conv_model, brain):
-    request = ExplainRequest("box", 1, baseline=0, size=4, stride=3)
-    found = explain(conv_model, brain, request)
-    expected = box_sensitivity(conv_model, brain, 1, 4, 3, 0)
-    assert isinstance(found.regions, BoxScores)
-    assert found.name == expected.name == "Box occlusion · class 1"
-    np.testing.assert_allclose(found.data, expected.data, atol=1e-6)
+@pytest.mark.parametrize("given", ["zero", "nan", float("inf"), None, [[1, 2]], ["blur", "zero"]])
+def test_wrong_baseline(given, plain):
+    text = "use 'blur', 'border', 'noise', a number such as 0, or a volume"
+    with pytest.raises(MethodError, match=text) as error:
+        check_baselines(given)
+    plain(error.value)
 
 
-@pytest.mark.parametrize("method", ["sensitivity", "box"])
-def test_several_baselines(conv_model, brain, hierarchy, average, method):
-    baselines = ["border", 0, average]
-    how = {"quantity": "probability", "score": "log_prob"}
-    request = ExplainRequest(method, 1, baseline=baselines, size=5, stride=4, **how)
-    found = explain(conv_model, brain, request, hierarchy)
-    if method == "box":
-        expected = box_sensitivity(conv_model, brain, 1, 5, 4, baselines, **how, engine="full")
-    else:
-        expected = sensitivity(conv_model, brain, hierarchy, 1, baselines, **how, engine="full")
-    assert found.regions.baselines == ("border", "0", "average")
-    np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
+@pytest.mark.parametrize("given", [[], ()])
+def test_no_baseline(given, plain):
+    with pytest.raises(MethodError, match="at least one baseline") as error:
+        check_baselines(given)
+    plain(error.value)
 
 
-@pytest.mark.parametrize("join", ["size-aware", "strongest"])
-def test_join_of_sensitivity(conv_model, brain, hierarchy, join):
-    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, join=join), hierarchy)
-    expected = sensitivity(conv_model, brain, hierarchy, 0, join=join, engine="full")
-    np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (["blur", 0, "blur"], "blur"),
+        ([0, "0.0"], "0"),
+        (["border", AVERAGE, AVERAGE], "average"),
+        (["noise", Volume(np.ones((2, 2, 2)), name="noise")], "noise"),
+    ],
+)
+def test_a_baseline_given_twice(given, name, plain):
+    with pytest.raises(MethodError, match=f"'{name}' is given twice") as error:
+        check_baselines(given)
+    plain(error.value)
 
 
-def test_margin_of_sensitivity(conv_model, brain, hierarchy):
-    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, margin=2.0), hierarchy)
-    expected = sensitivity(conv_model, brain, hierarchy, 0, margin=2.0, engine="full")
-    np.testing.assert_allclose(found.data, expected.data, atol=1e-5)
-    without = sensitivity(conv_model, brain, hierarchy, 0, engine="full")
-    assert np.abs(found.data - without.data).max() > 1e-4
+@pytest.mark.parametrize(
+    ("method", "score"),
+    [
+        ("cam", "logit"),
+        ("grad-cam", "logit"),
+        ("grad-cam++", "logit"),
+        ("hirescam", "logit"),
+        ("layercam", "logit"),
+        ("sensitivity", "probability"),
+        ("box", "probability"),
+    ],
+)
+def test_score_that_a_method_takes_by_default(method, score):
+    assert ExplainRequest(method, 0).score == score
 
 
-@pytest.mark.parametrize("method", ["sensitivity", "box"])
-def test_precision_and_time_budget_reach_the_run(conv_model, brain, hierarchy, method):
-    request = ExplainRequest(method, 0, size=3, stride=4, time_budget=1e-9, precision="half")
-    found = explain(conv_model, brain, request, hierarchy)
-    assert "bfloat16" in found.notes[0]
-    assert found.partial
+@pytest.mark.parametrize("method", METHODS)
+def test_score_that_was_asked_for_stays(method):
+    assert ExplainRequest(method, 0, score="log_prob").score == "log_prob"
 
 
-@pytest.mark.parametrize("method", ["sensitivity", "box"])
-def test_progress_and_cancel_reach_the_run(conv_model, brain, hierarchy, method):
-    cancel, steps = threading.Event(), []
-    request = ExplainRequest(method, 0, size=3, stride=4)
-    whole = explain(conv_model, brain, request, hierarchy, steps.append, cancel)
-    assert steps[-1].done == steps[-1].total
-    assert not whole.partial
-    cancel.set()
-    assert explain(conv_model, brain, request, hierarchy, cancel=cancel).partial
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "saliency"},
+        {"score": "loss"},
+        {"alignment": "corners"},
+        {"quantity": "gain"},
+        {"baseline": "mean"},
+        {"baseline": ["blur", "mean"]},
+        {"baseline": []},
+        {"finest": 0},
+        {"size": 0},
+        {"size": 2.5},
+        {"stride": -1},
+        {"time_budget": 0},
+        {"time_budget": "5"},
+        {"margin": -1},
+        {"margin": float("nan")},
+        {"margin": "2"},
+        {"join": "median"},
+        {"precision": "double"},
+    ],
+)
+def test_wrong_values_are_refused(wrong, plain):
+    with pytest.raises(MethodError) as error:
+        ExplainRequest(**{"method": "cam", "target": 0, **wrong})
+    plain(error.value)
 
 
-def levels_of(found):
-    return found.provenance["levels"]
-
-
-def test_a_hierarchy_of_few_levels_is_used_as_it_is(conv_model, brain, cubes):
-    for hierarchy in (cubes(brain, 4, 8), cubes(brain, 8)):
-        levels = [len(np.unique(level)) for level in hierarchy.levels]
-        found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, finest=3), hierarchy)
-        assert levels_of(found) == levels
-
-
-def test_a_tree_is_cut_from_the_finest_level_that_is_asked_for(conv_model, brain):
-    hierarchy = build_hierarchy(brain)
-    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, finest=20), hierarchy)
-    assert levels_of(found)[0] == 20
-    assert levels_of(found)[-1] == 12
-
-
-def test_a_tree_is_not_cut_coarser_than_it_goes(conv_model, brain):
-    whole = build_hierarchy(brain)
-    tops = whole.cut_nodes(15)  # fifteen trees instead of one
-    parents = whole.parents.copy()
-    parents[tops] = tops
-    kept = whole.n_leaves + whole.n_leaves - 15
-    forest = Hierarchy(whole.leaves, parents[:kept], whole.altitudes[:kept], whole.levels[:0])
-    found = explain(conv_model, brain, ExplainRequest("sensitivity", 0, finest=30), forest)
-    assert levels_of(found)[0] == 30
-    assert levels_of(found)[-1] == 15
+def test_a_request_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ExplainRequest("cam", 0).target = 1

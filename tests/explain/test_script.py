@@ -11,7 +11,7 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.request import explain
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.explain.script import request_of, script_of
 
 RESNET = (

@@ -9,7 +9,7 @@ import torch
 from napari_cnnvis.errors import Cancelled, CheckpointError
 from napari_cnnvis.models.cache import CheckpointCache
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
-from napari_cnnvis.models.recipes import Recipe, file_hash, remember, remembered
+from napari_cnnvis.models.settings import Recipe, file_hash, remember, remembered
 from napari_cnnvis.scan.conform import InputSpec
 
 

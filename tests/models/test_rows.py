@@ -7,7 +7,7 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis.evaluate.trust.deletion import removal_curves
-from napari_cnnvis.explain.occlusion_run import OccludedScan
+from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
 
 SIZE = 12
 

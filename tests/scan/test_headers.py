@@ -22,7 +22,7 @@ from napari_cnnvis.cli import main
 from napari_cnnvis.cohort.tables import read_rows
 from napari_cnnvis.errors import CnnVisError, VolumeError, shortened
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
-from napari_cnnvis.models.recipes import file_hash
+from napari_cnnvis.models.settings import file_hash
 from napari_cnnvis.scan.conform import conform
 from napari_cnnvis.scan.headers import check_extensions
 from napari_cnnvis.training.grids import read_grid

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.training.batches import BalancedSampler
 from napari_cnnvis.training.folds import make_folds
-from napari_cnnvis.training.sampling import BalancedSampler
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,10 +14,9 @@ from napari_cnnvis.training.calibrate import Calibration
 from napari_cnnvis.training.initialise import initialise
 from napari_cnnvis.training.last_layer import Features, output_layer, refit
 from napari_cnnvis.training.metrics import classification_metrics, mean_and_deviation
-from napari_cnnvis.training.networks import NetworkPlan
-from napari_cnnvis.training.normalise import Normalised
+from napari_cnnvis.training.normalise import Normalised, recompute_statistics
 from napari_cnnvis.training.recipes import make_recipe
-from napari_cnnvis.training.statistics import recompute_statistics
+from napari_cnnvis.training.start_networks import NetworkPlan
 
 
 def plain_net():
@@ -193,7 +192,7 @@ def test_a_network_starts_from_a_similar_one(tmp_path):
     assert plan.required_shape == (110, 110, 110)
     net = plan._fresh()
     assert isinstance(net, VoxResNet)
-    from napari_cnnvis.training.networks import _freeze, _load_matching
+    from napari_cnnvis.training.start_networks import _freeze, _load_matching
 
     loaded = _load_matching(net, plan.start_from, False)
     assert torch.equal(net.conv1a.weight, stem.conv1a.weight)

@@ -15,8 +15,8 @@ from filelock import FileLock
 import napari_cnnvis as cv
 from napari_cnnvis.cli import main
 from napari_cnnvis.errors import ComputeError, MethodError
-from napari_cnnvis.training.networks import NetworkPlan
 from napari_cnnvis.training.recipes import make_recipe
+from napari_cnnvis.training.start_networks import NetworkPlan
 from napari_cnnvis.training.study import read_study
 from napari_cnnvis.training.task import ClassifierTask
 from napari_cnnvis.training.train import TrainingPlan, train

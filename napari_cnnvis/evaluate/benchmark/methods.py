@@ -17,12 +17,12 @@ from skimage.segmentation import slic
 from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, CONTROLS, SLIC, BenchmarkOptions
 from napari_cnnvis.evaluate.benchmark.rows import MapFacts
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.box_occlusion import box_sensitivity
-from napari_cnnvis.explain.cam import cam
-from napari_cnnvis.explain.grad_cam import gradient_maps
-from napari_cnnvis.explain.options import GRADIENT, Baseline, baseline_names
+from napari_cnnvis.explain.methods.box import box_sensitivity
+from napari_cnnvis.explain.methods.cam import cam
+from napari_cnnvis.explain.methods.gradient import gradient_maps
+from napari_cnnvis.explain.methods.sensitivity import sensitivity
 from napari_cnnvis.explain.remap import remap
-from napari_cnnvis.explain.sensitivity import sensitivity
+from napari_cnnvis.explain.request import GRADIENT, Baseline, baseline_names
 from napari_cnnvis.models.layers import TargetLayer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.volume import Volume

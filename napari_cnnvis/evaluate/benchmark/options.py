@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.options import (
+from napari_cnnvis.explain.request import (
     ALIGNMENTS,
     BOX_SIZE,
     BOX_STRIDE,

@@ -11,7 +11,7 @@ import numpy as np
 from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, CONTROLS
 from napari_cnnvis.evaluate.benchmark.rows import METRICS, MapFacts, ScoreRow
 from napari_cnnvis.evaluate.benchmark.table import TRUTH
-from napari_cnnvis.explain.options import GRADIENT
+from napari_cnnvis.explain.request import GRADIENT
 
 __all__ = [
     "FAMILIES",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.evaluate.trust.similarity import Similarity, compare_maps
-from napari_cnnvis.explain.options import OCCLUDING, ExplainRequest
+from napari_cnnvis.explain.request import OCCLUDING, ExplainRequest
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.progress import Progress
 

@@ -35,8 +35,8 @@ from scipy import integrate, stats
 
 from napari_cnnvis.evaluate.trust.edges import edge_map
 from napari_cnnvis.evaluate.trust.removal_orders import StepOcclusions, fractions_of, surrogates
-from napari_cnnvis.explain.occlusion_run import OccludedScan
-from napari_cnnvis.explain.occlusions import Occlusions, Subset
+from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
+from napari_cnnvis.explain.scoring.occlusions import Occlusions, Subset
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.progress import Progress

@@ -14,8 +14,8 @@ import numpy as np
 
 from napari_cnnvis.evaluate.trust.deletion import score_of
 from napari_cnnvis.evaluate.trust.randomisation import copy_of, layers_with_parameters, randomise
-from napari_cnnvis.explain.baselines import make_baselines
-from napari_cnnvis.explain.occlusion_run import OccludedScan
+from napari_cnnvis.explain.scoring.baselines import make_baselines
+from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 

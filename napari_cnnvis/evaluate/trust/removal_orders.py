@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_cnnvis.explain.baselines import Baseline
+from napari_cnnvis.explain.scoring.baselines import Baseline
 
 __all__ = ["StepOcclusions", "fractions_of", "surrogates"]
 

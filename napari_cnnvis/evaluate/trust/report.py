@@ -14,7 +14,7 @@ from napari_cnnvis.evaluate.trust.result import TrustReport
 from napari_cnnvis.evaluate.trust.shared import TrustRun
 from napari_cnnvis.evaluate.trust.verdict import findings_of, verdict_of
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.options import OCCLUDING, Baseline, ExplainRequest, check_choice
+from napari_cnnvis.explain.request import OCCLUDING, Baseline, ExplainRequest, check_choice
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.volume import Scan

@@ -17,11 +17,11 @@ from napari_cnnvis.evaluate.trust.edges import EdgeControl, compare_with_edges
 from napari_cnnvis.evaluate.trust.network_response import NetworkResponse, network_response
 from napari_cnnvis.evaluate.trust.randomisation import Randomisation, cascade
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.baselines import make_baselines
-from napari_cnnvis.explain.occlusion_run import OccludedScan
-from napari_cnnvis.explain.options import OCCLUDING, Baseline, ExplainRequest
 from napari_cnnvis.explain.remap import remap
-from napari_cnnvis.explain.request import explain
+from napari_cnnvis.explain.request import OCCLUDING, Baseline, ExplainRequest
+from napari_cnnvis.explain.run import explain
+from napari_cnnvis.explain.scoring.baselines import make_baselines
+from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
 from napari_cnnvis.explain.script import request_of
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress

@@ -14,8 +14,8 @@ from napari_cnnvis.evaluate.trust.deletion import (
 )
 from napari_cnnvis.evaluate.trust.edges import edge_map
 from napari_cnnvis.evaluate.trust.removal_orders import StepOcclusions, fractions_of, surrogates
-from napari_cnnvis.explain.baselines import make_baseline
-from napari_cnnvis.explain.occlusion_run import OccludedScan
+from napari_cnnvis.explain.scoring.baselines import make_baseline
+from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.vox import VoxResNetGAP, VoxVGG
 from napari_cnnvis.models.outputs import Outputs

@@ -16,8 +16,8 @@ from napari_cnnvis.evaluate.trust.plot import draw
 from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
 from napari_cnnvis.evaluate.trust.report import trust_report
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.options import ExplainRequest
-from napari_cnnvis.explain.request import explain
+from napari_cnnvis.explain.request import ExplainRequest
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume

@@ -22,7 +22,7 @@ from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY
 from napari_cnnvis.models.networks.allowed import is_allowed
 from napari_cnnvis.models.networks.factories import NeedsTrust, parse_architecture
 from napari_cnnvis.models.networks.vox import VoxVGG
-from napari_cnnvis.models.recipes import Recipe, file_hash, remember
+from napari_cnnvis.models.settings import Recipe, file_hash, remember
 
 #: what a file or a user may write for an architecture, each of which would leave a canary
 HOSTILE = [
@@ -173,7 +173,7 @@ def test_what_the_user_types_is_looked_at_before_it_is_called(folder, plain, tex
 
 @pytest.mark.parametrize("text", ["os:system('touch {canary}')", "{folder}/evil.py:Net()"])
 def test_training_makes_classes_of_networks_only(folder, plain, text):
-    from napari_cnnvis.training.networks import NetworkPlan
+    from napari_cnnvis.training.start_networks import NetworkPlan
 
     with pytest.raises(CheckpointError) as caught:
         NetworkPlan(hostile(text, folder), 2).make(torch.zeros(1, 1, 9, 9, 9))

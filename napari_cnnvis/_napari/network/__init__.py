@@ -1,0 +1,1 @@
+"""The box that holds scan and network, which several panels have."""

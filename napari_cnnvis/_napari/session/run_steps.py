@@ -1,0 +1,70 @@
+"""The steps of a run that need no panel: run a request, find the head, say what came out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.explain.request import GRADIENT, METHODS, ExplainRequest
+from napari_cnnvis.scan.volume import Volume
+
+__all__ = ["described", "head_of", "numbered", "run_request", "summary_of"]
+
+
+def run_request(
+    model: Any, volumes: Any, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
+) -> Any:
+    """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
+    from napari_cnnvis.explain.run import explain
+    from napari_cnnvis.models.execution import OutOfMemory
+
+    if request.method in GRADIENT:
+        try:
+            return explain(model, volumes, replace(request, layer="all"))
+        except OutOfMemory:
+            pass
+    return explain(model, volumes, request, hierarchy, progress, cancel)
+
+
+def numbered(request: ExplainRequest, model: Any) -> ExplainRequest:
+    """The request with its target as a number, as the panel's form says it."""
+    if isinstance(request.target, str) and request.target in model.class_names:
+        return replace(request, target=model.class_names.index(request.target))
+    return request
+
+
+def described(request: ExplainRequest, model: Any) -> str:
+    """What a run does, in a few words."""
+    target, names = request.target, model.class_names
+    known = isinstance(target, int) and 0 <= target < len(names)
+    return f"{METHODS[request.method]} of {names[target] if known else target}"
+
+
+def head_of(volume: Volume) -> np.ndarray | None:
+    """The head's voxels, or None for a volume that has no head."""
+    from napari_cnnvis.scan.head import find_head
+
+    try:
+        return find_head(volume.data)
+    except CnnVisError:  # a constant volume has none
+        return None
+
+
+def summary_of(attribution: Any, head: np.ndarray | None) -> str:
+    """What the status line says of a map."""
+    data = attribution.data
+    low, high = float(data.min()), float(data.max())
+    text = f"{attribution.name}: {low:.3g} to {high:.3g}. "
+    total = float(np.abs(data).sum())
+    if head is not None and total > 0:
+        outside = float(np.abs(data[~head]).sum()) / total
+        if outside >= 0.005:
+            text += f"{outside:.0%} of it is outside the head. "
+    if low < 0:
+        text += "Warm colours support the class, cold ones speak against it. "
+    if attribution.partial:
+        text += "Cancelled: regions that were not reached do not count. "
+    return text + " ".join(attribution.notes)

@@ -1,0 +1,405 @@
+"""What is at work in one viewer: scan, network, request, jobs, last result."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
+from napari_cnnvis._napari.session.asked_request import AskedRequest
+from napari_cnnvis._napari.session.rerun import Rerun, plan_rerun
+from napari_cnnvis._napari.session.run_result import RunResult
+from napari_cnnvis._napari.session.run_steps import (
+    described,
+    head_of,
+    numbered,
+    run_request,
+    summary_of,
+)
+from napari_cnnvis._napari.session.shown_map import ShownMap
+from napari_cnnvis._napari.widgets.jobs import JobRunner
+from napari_cnnvis._napari.widgets.preferences import preference
+from napari_cnnvis.errors import CnnVisError, MethodError
+from napari_cnnvis.explain.request import ExplainRequest
+from napari_cnnvis.models.settings import Recipe
+from napari_cnnvis.progress import Progress
+
+__all__ = ["Session", "session_of"]
+
+
+class Session(QObject):
+    """Holds what the panels of a viewer share; they listen to it and not to each other.
+
+    Get it by `session_of`. It lives as long as a panel uses it.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+
+    Attributes
+    ----------
+    jobs : JobRunner
+        What needs the network, one job at a time.
+    loaded : LoadedCheckpoint or None
+        The network with what is known of its checkpoint.
+    path : Path or None
+        The checkpoint that was chosen last, loaded or not.
+    scan : layer or None
+        The image layer that the network is run on.
+    channels : tuple of layers
+        Its input channels beyond the first; None where none is chosen.
+    predictions : array or None
+        What the network says of the scan, once it was scored.
+    grid_shape : tuple of int or None
+        Voxels of the network's input.
+    result : RunResult or None
+        What the last run of the scan gave.
+    map : ShownMap
+        The last map in the viewer.
+    asked : AskedRequest
+        The method and its parameters as they are set.
+    """
+
+    #: another network, or none
+    model_changed = Signal()
+    #: other layers are the input
+    scan_changed = Signal()
+    #: what the network says of the scan came or went
+    predictions_changed = Signal()
+    #: it was scored just now; what is to be said about that
+    scored = Signal(str)
+    #: another method or parameter was chosen, and some quiet followed
+    request_changed = Signal()
+    #: a run gave a result, or that does not count any more
+    result_changed = Signal()
+    #: a sentence about the map that a run gave
+    said = Signal(str)
+    #: of the jobs; see `JobRunner`
+    started = Signal(str)
+    progressed = Signal(object)
+    failed = Signal(str)
+    stopped = Signal(str)
+    #: a job came to its end
+    idle = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._tickets = itertools.count()
+        self._users: set[int] = set()
+        self._cache: Any = None
+        self._pending: Rerun | None = None
+        self._hierarchy: tuple[Any, Any] | None = None
+        self._running_data: Any = None
+        #: the last job failed, and none was started since
+        self.failing = False
+        self.loaded: Any = None
+        self.path: Path | None = None
+        self.scan: Any = None
+        self.channels: tuple[Any, ...] = ()
+        self.predictions: Any = None
+        self.grid_shape: tuple[int, ...] | None = None
+        self.result: RunResult | None = None
+        self.map = ShownMap(viewer)
+        self.jobs = JobRunner(self)
+        self.jobs.started.connect(self._on_started)
+        self.jobs.progressed.connect(self._on_progressed)
+        self.jobs.failed.connect(self._on_failed)
+        self.jobs.stopped.connect(self.stopped)
+        self.jobs.finished.connect(self._on_finished)
+        self.asked = AskedRequest(self)
+        self.asked.changed.connect(self.request_changed)
+
+    # --- who uses it -----------------------------------------------------------------
+
+    def enter(self) -> int:
+        """Note that a panel uses the session; the number is for `leave`."""
+        ticket = next(self._tickets)
+        self._users.add(ticket)
+        return ticket
+
+    def leave(self, ticket: int, *_: Any) -> None:
+        """Note that a panel was closed; after the last one jobs end and the network goes."""
+        if ticket not in self._users:
+            return
+        self._users.remove(ticket)
+        if not self._users:
+            self.jobs.close()
+            self.loaded = self._cache = self._pending = self._hierarchy = None
+            _SESSIONS[:] = [known for known in _SESSIONS if known[1]() is not self]
+            self.deleteLater()  # here, not where Python happens to collect it
+
+    # --- the scan --------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The layers that are the network's input channels; None where none is chosen."""
+        return [self.scan, *self.channels]
+
+    @property
+    def has_input(self) -> bool:
+        """Whether there is a layer for every input channel."""
+        there = all(layer is not None and layer in self._viewer.layers for layer in self.inputs)
+        expected = 1 if self.model is None else max(self.model.input_spec.channels, 1)
+        return there and len(self.inputs) == expected
+
+    def snapshots(self) -> list[Any]:
+        """What `layer_to_volume` makes the input of, taken on the main thread."""
+        return [snapshot(layer) for layer in self.inputs]
+
+    def choose(self, scan: Any, channels: tuple[Any, ...] = ()) -> None:
+        """Take other layers as the input, and score them in the background."""
+        if [scan, *channels] == self.inputs:
+            return
+        self.scan, self.channels = scan, tuple(channels)
+        self._forget_scan()
+        self.scan_changed.emit()
+        self._predict()
+
+    def scan_replaced(self, predictions: Any = None) -> None:
+        """Notice that the scan layer's data was replaced in place by another scan.
+
+        Its predictions are shown if they are known, else asked for in the background. The
+        target layers stay listed as for the last scan.
+        """
+        grid_shape = self.grid_shape
+        self.map.scan_replaced()
+        self._forget_scan()
+        self.predictions, self.grid_shape = predictions, grid_shape
+        self.predictions_changed.emit()
+        self.scan_changed.emit()
+        if predictions is None:
+            self._predict()
+
+    def _forget_scan(self) -> None:
+        self.predictions = self.grid_shape = None
+        self._set_result(None)
+
+    def _set_result(self, result: RunResult | None) -> None:
+        if result is not self.result:
+            self.result = result
+            self.result_changed.emit()
+
+    # --- the network -----------------------------------------------------------------
+
+    @property
+    def model(self) -> Any:
+        """The loaded model, or None."""
+        return None if self.loaded is None else self.loaded.model
+
+    @property
+    def ready(self) -> bool:
+        """True when a scan and a model are there and the scan was scored."""
+        return self.model is not None and self.predictions is not None
+
+    def load(self, path: str | Path, recipe: Recipe | None = None, trust: bool = False) -> None:
+        """Load a checkpoint in the background; see `CheckpointCache.load`."""
+        path = Path(path)
+        if self.jobs.busy:
+            return
+        if path != self.path:
+            self.loaded, self.path = None, path
+            self._forget_scan()
+            self.model_changed.emit()
+        plain = self.scan is not None and self.scan.ndim == 3 and not self.scan.multiscale
+        shape = self.scan.data.shape if plain else None
+        if self._cache is None:
+            from napari_cnnvis.models.cache import CheckpointCache
+
+            self._cache = CheckpointCache()
+        cache, device = self._cache, preference("device")
+
+        def job(progress: Any, cancel: Any) -> Any:
+            loaded = cache.load(path, recipe, trust, device, shape, cancel)
+            if recipe is not None:
+                from napari_cnnvis.models.settings import remember
+
+                remember(loaded.digest, recipe)
+            return loaded
+
+        self.jobs.start(f"Loading {path.name}", job, self._take)
+
+    def use(self, model: Any) -> None:
+        """Take a model that was made in Python, such as in the viewer's console."""
+        from napari_cnnvis.models.cache import LoadedCheckpoint
+        from napari_cnnvis.models.doctor import report_on
+
+        self.path = None
+        self._take(LoadedCheckpoint("", Recipe(), model, report_on(None, model)))
+
+    def forget(self) -> None:
+        """Unload the network."""
+        if self.jobs.busy:
+            return
+        self.loaded = self.path = None
+        if self._cache is not None:
+            self._cache.clear()
+        self._forget_scan()
+        self.model_changed.emit()
+
+    def _take(self, loaded: Any) -> None:
+        self.loaded, self.asked.last = loaded, None
+        self._forget_scan()
+        self.model_changed.emit()
+        self._predict()
+
+    def _predict(self) -> None:
+        """Ask the network what it says of the scan, in the background."""
+        model = self.model
+        if model is None or self.jobs.busy or not self.has_input:
+            return
+        layers, data, taken = self.inputs, [one.data for one in self.inputs], self.snapshots()
+
+        def job(progress: Any, cancel: Any) -> Any:
+            volumes = tuple(layer_to_volume(*one) for one in taken)
+            conformed = model.conform(volumes)
+            model.layers(conformed.data.shape)  # finds them here, not on the main thread
+            notes = [*(note for v in volumes for note in v.notes), *conformed.notes]
+            return model.predict(volumes), conformed.data.shape, dict.fromkeys(notes)
+
+        def done(result: Any) -> None:
+            same = all(layer.data is d for layer, d in zip(layers, data, strict=True))
+            if same and layers == self.inputs and model is self.model:
+                self.predictions, self.grid_shape, notes = result
+                self.predictions_changed.emit()
+                self.scored.emit(" ".join(notes))
+
+        self.jobs.start("Scoring the scan", job, done)
+
+    # --- running ---------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether a method is being run on the scan."""
+        return self._running_data is not None
+
+    def run(self) -> None:
+        """Run the method as it is set and add its map as a layer."""
+        if self.model is None or not self.has_input or self.jobs.busy:
+            return
+        try:
+            request = self.asked.request()
+        except CnnVisError as exc:
+            self._on_failed(str(exc))
+            return
+        takes_regions = self.asked.form is not None and request.method == "sensitivity"
+        self._run(request, self.asked.form.hierarchy.maker() if takes_regions else None)
+
+    def run_again(self, record: dict[str, Any]) -> None:
+        """Load the network of a map and run the method as it was run, on the map's scan.
+
+        Raises
+        ------
+        CnnVisError
+            If the record does not say what to run, or the scan or the network is not there.
+        """
+        if self.jobs.busy:
+            raise MethodError("The network is at work; wait until it has finished, or cancel that.")
+        self._pending = rerun = plan_rerun(record, self._viewer.layers, self.loaded)
+        if rerun.path is None:
+            self.choose(rerun.scan, rerun.channels)
+            self._run_pending()
+        else:
+            self.load(rerun.path, rerun.recipe)
+
+    def stop_run(self) -> None:
+        """Stop the run of a method, if there is one; other jobs go on."""
+        if self.running:
+            self.jobs.cancel()
+
+    def show(self, attribution: Any, scan: Any, head: Any = None) -> None:
+        """Show a map of a scan layer that was made elsewhere, in the overlay of the last map."""
+        self.map.take(scan, head)
+        self._set_result(None)
+        self.map.show(attribution)
+
+    def _run(self, request: ExplainRequest, make_hierarchy: Any) -> None:
+        model, layer, taken = self.model, self.scan, self.snapshots()
+        scan_data = layer.data
+        of, built = self._hierarchy or (None, None)
+        built = built if of is scan_data else None
+        self.map.begin(layer)
+        self._set_result(None)
+
+        def job(progress: Any, cancel: Any) -> Any:
+            volumes = tuple(layer_to_volume(*one) for one in taken)
+            hierarchy = built if make_hierarchy is None else make_hierarchy()
+            outcome = run_request(model, volumes, request, hierarchy, progress, cancel)
+            return outcome, head_of(volumes[0])
+
+        def done(made: Any) -> None:
+            outcome, head = made
+            if layer.data is not scan_data:
+                self.said.emit("The scan was replaced during the run; run again for this one.")
+                return
+            self.map.head = head
+            result = RunResult(request, outcome)
+            attribution = result.attribution
+            if request.method == "sensitivity" and make_hierarchy is None:
+                self._hierarchy = scan_data, attribution.regions.hierarchy
+            self._set_result(result)
+            self.map.show(attribution)
+            self.said.emit(summary_of(attribution, head))
+
+        self._running_data = scan_data
+        self.jobs.start(described(request, model), job, done)
+
+    def _run_pending(self) -> None:
+        """Run what `run_again` asked for, as soon as the network and its layers are there."""
+        pending = self._pending
+        if pending is None or self.jobs.busy or self.model is None:
+            return
+        self.choose(pending.scan, pending.channels)
+        if self.jobs.busy or not self.ready:
+            return
+        self._pending = None
+        if self.asked.form is None:
+            self.asked.last = numbered(pending.request, self.model)
+        else:
+            self.asked.form.show_request(pending.request, self.model.class_names)
+        self.run()
+
+    # --- jobs ------------------------------------------------------------------------
+
+    def _on_started(self, what: str) -> None:
+        self.failing = False
+        self.started.emit(what)
+
+    def _on_progressed(self, progress: Progress) -> None:
+        same = self.running and self.map.scan.data is self._running_data
+        if progress.partial is not None and same:
+            self.map.show(progress.partial)
+        self.progressed.emit(progress)
+
+    def _on_failed(self, text: str) -> None:
+        self.failing, self._pending = True, None
+        self.failed.emit(text)
+
+    def _on_finished(self) -> None:
+        self._running_data = None
+        if not self.jobs.busy:  # else the next one was started already
+            if self.predictions is None and not self.failing:
+                self._predict()
+            self._run_pending()
+        self.idle.emit()
+
+
+_SESSIONS: list[tuple[weakref.ref[Any], weakref.ref[Session]]] = []
+
+
+def session_of(viewer: Any) -> Session:
+    """The session of a viewer; it is made if there is none."""
+    layers = getattr(viewer.layers, "__wrapped__", viewer.layers)  # napari hands plugins proxies
+    for known, session in list(_SESSIONS):
+        alive = session()
+        if alive is None or known() is None:
+            _SESSIONS.remove((known, session))
+        elif known() is layers:
+            return alive
+    made = Session(viewer)
+    _SESSIONS.append((weakref.ref(layers), weakref.ref(made)))
+    return made

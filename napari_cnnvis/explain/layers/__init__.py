@@ -1,0 +1,1 @@
+"""Maps from the activations and gradients of one layer."""

@@ -1,0 +1,89 @@
+"""3D class activation maps (Zhou et al. 2016; 3D-CAM of Yang, Rangarajan and Ranka 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.explain.attribution import Attribution, provenance_of
+from napari_cnnvis.explain.layers.capture import run_and_capture
+from napari_cnnvis.explain.layers.layer_maps import LayerMaps
+from napari_cnnvis.explain.layers.layer_passes import pieces
+from napari_cnnvis.explain.request import ALIGNMENTS, check_choice
+from napari_cnnvis.models.model import Model
+from napari_cnnvis.scan.volume import Scan, channels_of
+
+__all__ = ["cam"]
+
+
+def cam(model: Model, volume: Scan, target: int | str, alignment: str = "stretch") -> Attribution:
+    """3D-CAM: how much each place adds to a class's logit in a net with a GAP head.
+
+    ``cam(v) = sum_k W[c, k] * A_k(v)`` with A the maps that enter the global
+    average pool and W the final linear layer; no bias, no ReLU (METHODS: eq. 2
+    of Zhou et al. 2016, arXiv:1512.04150).
+
+    Parameters
+    ----------
+    model : Model
+        Its net ends in global average pooling and one linear layer.
+    volume : Volume, or a sequence with one for each input channel
+        The scan.
+    target : int or str
+        The class to explain, by index or name.
+    alignment : {"stretch", "receptive field"}
+        Where a cell of the layer is put: spread evenly over the input (trilinear,
+        ``align_corners=False``), or where its receptive field is centred.
+
+    Returns
+    -------
+    Attribution
+        On the scan's grid, in units of the logit (its mean over the layer's cells,
+        plus the bias, is the logit).
+
+    Raises
+    ------
+    MethodError
+        If the net has no such head, or there is no such class.
+    ComputeError
+        If the network cannot run.
+    """
+    check_choice(alignment, ALIGNMENTS, "an alignment")
+    index = model.class_index(target)
+    conformed = model.conform(volume)
+    layers = model.layers(conformed.data.shape)
+    if layers.cam_head is None:
+        raise MethodError(layers.no_cam_reason)
+    head = layers.cam_head
+    name, linear = head.features.name, model.module.get_submodule(head.linear)
+
+    def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        _, outputs = run_and_capture(
+            model.module, model.tensor(channels), [name, head.linear], with_graph=False
+        )
+        maps = outputs[name][0]
+        with torch.no_grad():
+            expected = maps.mean((1, 2, 3)) @ linear.weight.T
+            if linear.bias is not None:
+                expected = expected + linear.bias
+            weights = linear.weight[model.outputs.column(index)] * model.outputs.sign(index)
+            cells = torch.einsum("k,kabc->abc", weights, maps)
+        if not torch.allclose(expected, outputs[head.linear][0], rtol=1e-3, atol=1e-3):
+            raise MethodError(
+                f"What lies between {name} and {head.linear} is not a plain global average pool, so "
+                f"CAM does not apply; use Grad-CAM on {layers.recommended}."
+            )
+        return {"cam": {name: cells.float().cpu().numpy()}}
+
+    provenance = provenance_of(model, volume, conformed, "CAM", index, alignment=alignment)
+    return LayerMaps(
+        tuple(pieces(model, conformed, maps_of)),
+        {name: head.features},
+        channels_of(volume)[0],
+        conformed,
+        "cam",
+        False,
+        alignment,
+        provenance,
+    )[name]

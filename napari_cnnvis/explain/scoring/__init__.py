@@ -1,0 +1,1 @@
+"""What a network says of a scan of which voxels were replaced."""
