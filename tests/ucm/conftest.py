@@ -1,6 +1,7 @@
 """Random hierarchies: ``st.from_type(Hierarchy)`` draws one."""
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from napari_cnnvis.ucm.hierarchy import Hierarchy
@@ -37,3 +38,20 @@ def hierarchies(draw):
 
 
 st.register_type_strategy(Hierarchy, hierarchies())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture
+def labels():
+    """Three levels, fine to coarse, the finest with 12 regions; levels first."""
+    finest = np.arange(24).reshape(2, 3, 4) // 2
+    return np.stack([finest, finest // 2, finest // 6])
+
+
+@pytest.fixture
+def hierarchy(labels):
+    return Hierarchy.from_levels(np.where(labels[0] == 11, 99, labels), background=99)
