@@ -1,5 +1,6 @@
-"""What all tests share."""
+"""What all tests share, and how they are shared out between processes."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,13 +8,33 @@ import pytest
 import torch
 from hypothesis import settings
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 settings.register_profile(
     "project", deadline=None, max_examples=50, derandomize=True, database=None
 )
 settings.load_profile("project")
 
+#: folders whose tests take long, longest first: with `-n` they are begun first
+LONG = ("_napari", "training", "explain", "evaluate", "cli", "models")
+
 _INTERNALS = re.compile(r"Traceback|object at 0x|<class|<_io|\w+Error[:(]|\n")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With `-n`, a file's tests run in one process, and whatever opens windows in one as well.
+
+    Two processes on one display could take the focus from each other.
+    """
+
+    def rank(item):
+        return next((n for n, folder in enumerate(LONG) if f"/{folder}/" in item.nodeid), len(LONG))
+
+    for item in items:
+        windows = "/_napari/" in item.nodeid or item.get_closest_marker("window")
+        group = "windows" if windows else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
