@@ -1,6 +1,8 @@
 """What the parts of the window may know of each other."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,21 @@ def test_no_room_of_a_panel_imports_from_another_ones(path):
             others = rooms - {path.parent.name}
             foreign = parts[:2] == ["napari_cnnvis", "_napari"] and others & set(parts[2:3])
             assert not foreign or path.stem == "demo", f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_no_panel_needs_torch():
+    """In a fresh Python, one after the other, so that the first that loads it is named."""
+    rooms = sorted(panel.parent.name for panel in FOLDER.glob("*/panel.py"))
+    code = """
+import importlib, sys
+for room in sys.argv[1:]:
+    importlib.import_module(f"napari_cnnvis._napari.{room}.panel")
+    if "torch" in sys.modules:
+        sys.exit(f"{room} loads torch")
+print("all", len(sys.argv) - 1)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code, *rooms], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == f"all {len(rooms)}\n"

@@ -57,14 +57,6 @@ def test_empty_panel_says_what_to_do(panel):
     assert "Choose a checkpoint" in panel.network.recognised.text()
 
 
-def test_panel_needs_no_torch():
-    import subprocess
-    import sys
-
-    code = "import sys, napari_cnnvis._napari.explain.panel; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_recognised_network_with_the_scans_probabilities(qtbot, panel, gap_file):
     add_scan(panel, shape=(24, 26, 28))
     load(qtbot, panel, gap_file)

@@ -1,8 +1,5 @@
 """The panel "Supervoxels" as a whole: building, and the end."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -30,11 +27,6 @@ def test_empty_panel_says_what_to_do(panel):
 
 def test_panel_offers_the_librarys_boundaries_with_what_they_cost():
     assert tuple(_BOUNDARIES) == BOUNDARIES
-
-
-def test_panel_needs_no_torch():
-    code = "import sys, napari_cnnvis._napari.supervoxels.panel; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_built_hierarchy_is_the_librarys_and_lies_on_the_scan(built, scan):

@@ -80,7 +80,8 @@ def test_equals_the_definition(wrap, volume_of, method, seed, target, score):
     (g,) = torch.autograd.grad(value[score][target], a)
     expected = definition(method, a[0].detach().numpy(), g[0].numpy())
     found = FUNCTIONS[method](wrap(net, (5, 6, 5)), volume, target, "1", relu=False, score=score)
-    assert_maps_equal(found.native, expected, 1e-4)
+    only_positive = method in ("grad-cam++", "layercam")  # nothing is left where none is
+    assert_maps_equal(found.native, expected, 1e-4, may_be_0=only_positive)
 
 
 @settings(max_examples=10)
