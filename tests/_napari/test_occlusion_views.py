@@ -12,16 +12,13 @@ from napari_cnnvis._napari.explain.panel import ExplainPanel
 
 
 @pytest.fixture
-def panel(qtbot, tmp_path):
+def panel(qtbot, opened, viewer):
     torch.manual_seed(0)
     net = nn.Sequential(
         *(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 4, 3, stride=2), nn.ReLU()),
         *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)),
     )
-    viewer = ViewerModel()
-    panel = ExplainPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.viewer = viewer
+    panel = opened(ExplainPanel)
     data = np.random.default_rng(0).random((14, 15, 16)).astype(np.float32)
     data[:3] = 0
     viewer.add_image(data, name="scan")
@@ -30,9 +27,7 @@ def panel(qtbot, tmp_path):
     panel.method_form.choose_class(1)
     panel.method_form.choose_method("sensitivity")
     panel.method_form.regions.setValue(12)
-    yield panel
-    panel.jobs.cancel()
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+    return panel
 
 
 def run(qtbot, panel):

@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from napari.components import ViewerModel
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -45,11 +44,11 @@ PANELS = [
 
 
 @pytest.fixture
-def viewer(qtbot, monkeypatch):
+def viewer(viewer, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: ("", ""))
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: ("", ""))
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: "")
-    return ViewerModel()
+    return viewer
 
 
 @pytest.fixture

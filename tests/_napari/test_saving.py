@@ -6,7 +6,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from napari.components import ViewerModel
 from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -29,18 +28,8 @@ def scan_path(tmp_path):
 
 
 @pytest.fixture
-def panel(qtbot):
-    viewer = ViewerModel()
-    panel = ExplainPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.viewer = viewer
-    yield panel
-    panel.jobs.cancel()
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
-
-
-def settle(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+def panel(opened):
+    return opened(ExplainPanel)
 
 
 def test_a_scan_is_not_saved_over_its_file(tmp_path, scan_path):

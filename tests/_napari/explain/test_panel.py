@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_cnnvis._napari.explain.panel import ExplainPanel
@@ -14,14 +13,8 @@ from napari_cnnvis.models.networks.vox import VoxResNetGAP, VoxVGG
 
 
 @pytest.fixture
-def panel(qtbot):
-    viewer = ViewerModel()
-    panel = ExplainPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.viewer = viewer
-    yield panel
-    panel.jobs.cancel()
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+def panel(opened):
+    return opened(ExplainPanel)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The panel "Figure", empty and with a scan and a map."""
 
 import pytest
-from napari.components import ViewerModel
 
 from napari_cnnvis._napari.figure.panel import FigurePanel
 
@@ -9,14 +8,10 @@ from .marked_scans import add, make_scan
 
 
 @pytest.fixture
-def panel(qtbot):
-    viewer = ViewerModel()
-    panel = FigurePanel(viewer)
-    qtbot.addWidget(panel)
-    panel.viewer = viewer
+def panel(opened):
+    panel = opened(FigurePanel)
     panel.form.size.show_size(60, 60)
-    yield panel
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+    return panel
 
 
 @pytest.fixture

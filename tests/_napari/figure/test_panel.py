@@ -14,11 +14,8 @@ from napari_cnnvis.figure.record import read_figure
 from napari_cnnvis.figure.spec import SIDES
 from napari_cnnvis.scan.files import write_volume
 
+from ..waiting import settle
 from .marked_scans import add, coloured, make_map, make_scan, said
-
-
-def idle(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
 
 
 def test_what_is_needed_is_said(panel):
@@ -36,7 +33,7 @@ def test_plates_are_saved_in_the_background(qtbot, loaded, tmp_path, layout):
     path = tmp_path / "plate.png"
     getattr(loaded, f"save_{layout}")(path)
     assert loaded.jobs.busy
-    idle(qtbot, loaded)
+    settle(qtbot, loaded)
     assert "Saved plate.png and plate.json." in said(loaded)
     record = read_figure(tmp_path / "plate.json")
     assert record.spec.layout == layout
@@ -53,7 +50,7 @@ def test_a_plate_shows_the_layers_limits_and_the_forms_values(qtbot, loaded, tmp
     form.background.setCurrentText("white")
     form.scale_bar.setChecked(False)
     loaded.save_slices(tmp_path / "plate.svg")
-    idle(qtbot, loaded)
+    settle(qtbot, loaded)
     spec = read_figure(tmp_path / "plate.json").spec
     assert spec.limits == (0.25, 0.75)
     assert (spec.title, spec.side, spec.background) == ("A title", "neurological", "white")
@@ -70,7 +67,7 @@ def test_letters_of_a_plate_of_layers_stand_where_the_mark_is(
     panel.form.side.setCurrentText(side)
     panel.form.colour_bar.setChecked(False)
     panel.save_slices(tmp_path / "plate.svg")
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     svg = ElementTree.parse(tmp_path / "plate.svg")
     space = "{http://www.w3.org/2000/svg}"
     letters = sorted(
@@ -96,7 +93,7 @@ def test_slices_at_the_viewers_position(qtbot, loaded, tmp_path):
     loaded.form.place.setCurrentIndex(1)
     loaded.viewer.dims.set_point((0, 1, 2), (-3, -4, 6))  # S 3, A 4, R -6
     loaded.save_slices(tmp_path / "plate.png")
-    idle(qtbot, loaded)
+    settle(qtbot, loaded)
     (position,) = read_figure(tmp_path / "plate.json").spec.positions
     np.testing.assert_allclose(position, (-6, 4, 3), atol=1e-6)
 
@@ -111,7 +108,7 @@ def test_scan_and_map_from_files_can_be_drawn_again(qtbot, panel, tmp_path):
     for name in ("scan.nii", "map.nii"):
         panel.viewer.open(str(tmp_path / name), plugin="napari-cnnvis")
     panel.save_views(tmp_path / "plate.png")
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert "not in a file" not in said(panel)
     again = read_figure(tmp_path / "plate.json").volumes()
     np.testing.assert_array_equal(again[1].data, map_.data)
@@ -119,7 +116,7 @@ def test_scan_and_map_from_files_can_be_drawn_again(qtbot, panel, tmp_path):
 
 def test_what_cannot_be_drawn_is_said(qtbot, loaded, tmp_path):
     loaded.save_slices(tmp_path / "plate.jpg")
-    idle(qtbot, loaded)
+    settle(qtbot, loaded)
     assert said(loaded).startswith("⚠ A figure cannot be written as plate.jpg")
     loaded.open_record(tmp_path / "none.json")
     assert "There is no file" in said(loaded)
@@ -129,7 +126,7 @@ def test_the_json_of_a_plate_sets_the_form(qtbot, loaded, tmp_path):
     loaded.form.count.setValue(7)
     loaded.form.title.setText("  ")
     loaded.save_lightbox(tmp_path / "plate.png")
-    idle(qtbot, loaded)
+    settle(qtbot, loaded)
     loaded.form.count.setValue(3)
     loaded.form.title.setText("x")
     loaded.form.size.show_size(100, 100)
@@ -145,7 +142,7 @@ def test_dialogs_lead_to_files(qtbot, loaded, tmp_path, monkeypatch):
         lambda *args: (target, "TIFF (*.tif)"),
     )
     loaded.form.buttons["slices"].click()
-    idle(qtbot, loaded)
+    settle(qtbot, loaded)
     assert (tmp_path / "plate.tif").exists()
 
 

@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 
 from napari_cnnvis._napari.inspect.panel import InspectPanel
 from napari_cnnvis._napari.layers.scans import volume_to_layer
 
 from .made_maps import make_volume
-
-
-@pytest.fixture
-def viewer():
-    return ViewerModel()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from napari.components import ViewerModel
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QDialog, QPushButton
 
@@ -18,6 +17,8 @@ from napari_cnnvis._napari.maps.panel import MapsPanel
 from napari_cnnvis.explain.reading import READING, how_to_read
 from napari_cnnvis.explain.request import METHODS
 from napari_cnnvis.models.settings import Recipe
+
+from ..waiting import settle
 
 RESNET = (
     "monai.networks.nets:resnet10(spatial_dims=3, n_input_channels=1, num_classes=2, "
@@ -40,8 +41,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def viewer(folder):
-    viewer = ViewerModel()
+def viewer(viewer, folder):
     (data, arguments, _) = read_scans(str(folder / "scan.nii.gz"))[0]
     viewer.add_image(data, **arguments)
     return viewer
@@ -66,10 +66,6 @@ def maps(qtbot, viewer):
     qtbot.addWidget(maps)
     maps.show()
     return maps
-
-
-def settle(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
 
 
 def run(qtbot, panel, method, layer=None, relu=True):
@@ -231,15 +227,11 @@ def test_a_network_that_is_not_there_can_be_chosen(qtbot, viewer, maps, folder, 
     assert "was not loaded from a file that is still there" in maps.status.text()
     assert maps.network.isVisible()
     maps.session.load(folder / "net.pt", Recipe(RESNET))
-    settle_session(qtbot, maps)
+    settle(qtbot, maps.session)
     assert not maps.network.isVisible()
     maps.again.click()
-    settle_session(qtbot, maps)
+    settle(qtbot, maps.session)
     np.testing.assert_allclose(maps.session.map.layer.data, saved.data, atol=1e-6)
-
-
-def settle_session(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.session.jobs.busy, timeout=60_000)
 
 
 def test_a_saved_map_comes_back_with_its_looks(qtbot, panel, maps, viewer, tmp_path):

@@ -4,7 +4,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from napari.components import ViewerModel
 from qtpy.QtWidgets import QDialog
 from torch import nn
 
@@ -15,6 +14,8 @@ from napari_cnnvis._napari.widgets.layer_picker import NO_SCAN_KEY
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.settings import Recipe, file_hash, remember, remembered
 
+from ..waiting import settle
+
 NET_FILE = """
 from torch import nn
 def make(width=4, n_out=2):
@@ -24,19 +25,14 @@ def make(width=4, n_out=2):
 
 
 @pytest.fixture
-def panel(qtbot):
-    viewer = ViewerModel()
-    panel = ExplainPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.viewer = viewer
+def panel(opened, viewer):
+    panel = opened(ExplainPanel)
     data = np.random.default_rng(0).random((20, 21, 22)).astype(np.float32)
     data[:4] = 0
     shown, arguments = volume_to_layer(cv.Volume(data, np.diag([2, 2, 2, 1.0]), "scan"))
     viewer.add_image(shown, **arguments)
     panel.show()
-    yield panel
-    panel.jobs.cancel()
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+    return panel
 
 
 @pytest.fixture
@@ -55,10 +51,6 @@ def small(channels=1, n_out=2, *end):
 def load(qtbot, panel, path):
     panel.load_model(path)
     settle(qtbot, panel)
-
-
-def settle(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
 
 
 @pytest.fixture

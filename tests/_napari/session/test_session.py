@@ -15,10 +15,11 @@ from napari_cnnvis._napari.maps.panel import MapsPanel
 from napari_cnnvis._napari.network.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.session.session import Session, session_of
 
+from ..waiting import settle
+
 
 @pytest.fixture
-def viewer():
-    viewer = ViewerModel()
+def viewer(viewer):
     data = np.random.default_rng(0).random((12, 13, 14)).astype(np.float32)
     viewer.add_image(data, name="scan")
     return viewer
@@ -31,10 +32,6 @@ def small_net():
         *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)),
     )
     return cv.Model(net, ["control", "patient"], device="cpu")
-
-
-def settle(qtbot, session):
-    qtbot.waitUntil(lambda: not session.jobs.busy, timeout=60_000)
 
 
 def test_each_viewer_has_one(qtbot, viewer):

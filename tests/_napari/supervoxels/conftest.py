@@ -1,23 +1,17 @@
 """The panel "Supervoxels", with a scan and with a hierarchy."""
 
 import pytest
-from napari.components import ViewerModel
 
 from napari_cnnvis._napari.layers.scans import volume_to_layer
 from napari_cnnvis._napari.supervoxels.panel import SupervoxelPanel
 
-from .region_steps import idle, make_scan
+from ..waiting import settle
+from .region_steps import make_scan
 
 
 @pytest.fixture
-def panel(qtbot):
-    viewer = ViewerModel()
-    panel = SupervoxelPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.viewer = viewer
-    yield panel
-    panel.jobs.cancel()
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
+def panel(opened):
+    return opened(SupervoxelPanel)
 
 
 @pytest.fixture
@@ -29,6 +23,6 @@ def scan(panel):
 @pytest.fixture
 def built(qtbot, panel, scan):
     panel.build_button.click()
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert panel.status.text() == ""
     return panel

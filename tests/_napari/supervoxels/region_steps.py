@@ -25,10 +25,6 @@ def make_scan(name="scan", seed=0):
     return cv.Volume(data, affine, name)
 
 
-def idle(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.busy, timeout=60_000)
-
-
 def labels_of(panel):
     return panel.viewer.layers[-1]
 

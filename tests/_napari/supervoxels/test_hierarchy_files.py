@@ -5,14 +5,15 @@ import numpy as np
 import napari_cnnvis as cv
 from napari_cnnvis._napari.supervoxels import hierarchy_files
 
-from .region_steps import idle, labels_of, make_scan, same_partition
+from ..waiting import settle
+from .region_steps import labels_of, make_scan, same_partition
 
 
 def test_saved_hierarchy_opens_again_and_is_the_librarys(qtbot, built, tmp_path):
     path = tmp_path / "scan.npz"
     before = built.hierarchy
     built.save(str(path))
-    idle(qtbot, built)
+    settle(qtbot, built)
     assert built.status.text() == "Saved scan.npz."
     loaded = cv.Hierarchy.load(path)
     volume = make_scan()  # with the axes of its file, not of the layer
@@ -20,7 +21,7 @@ def test_saved_hierarchy_opens_again_and_is_the_librarys(qtbot, built, tmp_path)
     means = loaded.node_means(volume.data)
     np.testing.assert_allclose(means, built.view.facts.mean, rtol=1e-5)
     built.open([str(path)])
-    idle(qtbot, built)
+    settle(qtbot, built)
     assert built.hierarchy is not before
     np.testing.assert_array_equal(built.hierarchy.leaves, before.leaves)
     np.testing.assert_array_equal(built.hierarchy.altitudes, before.altitudes)
@@ -32,14 +33,14 @@ def test_levels_saved_as_nifti_lie_where_the_scan_does_and_open_again(qtbot, bui
     path = tmp_path / "levels.nii.gz"
     before = built.hierarchy
     built.save(str(path))
-    idle(qtbot, built)
+    settle(qtbot, built)
     image = nib.load(path)
     np.testing.assert_allclose(image.affine, make_scan().affine, atol=1e-5)
     flipped = image.as_reoriented(nib.orientations.axcodes2ornt("RPI"))
     nib.save(flipped, tmp_path / "flipped.nii.gz")
     for name in ("levels.nii.gz", "flipped.nii.gz"):
         built.open([str(tmp_path / name)])
-        idle(qtbot, built)
+        settle(qtbot, built)
         assert built.status.text() == ""
         for count in {len(np.unique(level)) for level in before.levels}:
             built.slider.box.setValue(count)
@@ -52,7 +53,7 @@ def test_several_label_files_are_one_hierarchy(qtbot, panel, scan, tmp_path):
     np.save(tmp_path / "fine.npy", fine)
     np.save(tmp_path / "coarse.npy", (fine + 2) // 3)
     panel.open([str(tmp_path / name) for name in ("coarse.npy", "fine.npy")])
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert list(panel.slider.box.counts) == [2, 6]
     panel.slider.box.setValue(2)
     assert len(labels_of(panel).features) == 2
@@ -74,7 +75,7 @@ def test_labels_of_another_grid_are_refused_in_words(qtbot, panel, scan, tmp_pat
         ("broken.npz", "broken.npz"),
     ):
         panel.open([str(tmp_path / name)])
-        idle(qtbot, panel)
+        settle(qtbot, panel)
         assert word in panel.status.text()
         assert "Please report" not in panel.status.text()
     assert len(panel.viewer.layers) == 1
@@ -100,7 +101,7 @@ def test_any_labels_layer_of_the_scans_shape_can_be_taken(qtbot, panel, scan):
     menu.aboutToShow.emit()
     assert [action.text() for action in menu.actions()] == ["atlas"]
     menu.actions()[0].trigger()
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert panel.hierarchy.n_leaves == 2
     assert same_partition(labels_of(panel).data, atlas)
     assert not panel.slider.isEnabled()

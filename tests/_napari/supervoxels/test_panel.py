@@ -10,7 +10,8 @@ from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot, volume
 from napari_cnnvis._napari.supervoxels.panel import _BOUNDARIES, SupervoxelPanel
 from napari_cnnvis.ucm.build import BOUNDARIES
 
-from .region_steps import idle, labels_of, make_scan
+from ..waiting import settle
+from .region_steps import labels_of, make_scan
 
 # --- building ---------------------------------------------------------------------
 
@@ -55,7 +56,7 @@ def test_chosen_boundary_reaches_the_library(qtbot, panel, scan, monkeypatch):
     monkeypatch.setattr(build, "build_hierarchy", record)
     panel.boundary.setCurrentIndex(1)
     panel.build()
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert asked == ["gpb"]
 
 
@@ -64,7 +65,7 @@ def test_another_panel_takes_up_the_layer_of_the_first(qtbot, built):
     second = SupervoxelPanel(built.viewer)
     qtbot.addWidget(second)
     second.take(layer)
-    idle(qtbot, second)
+    settle(qtbot, second)
     assert second.view.labels is layer
     assert len(built.viewer.layers) == 2
     layer.show_selected_label = True
@@ -83,7 +84,7 @@ def test_cancelled_build_shows_nothing_and_says_so(qtbot, panel, scan, monkeypat
     panel.build()
     assert not panel.cancel_button.isHidden()
     panel.cancel_button.click()
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert panel.status.text() == "Building the supervoxels was cancelled."
     assert len(panel.viewer.layers) == 1
     assert panel.build_button.isEnabled()
@@ -93,7 +94,7 @@ def test_cancelled_build_shows_nothing_and_says_so(qtbot, panel, scan, monkeypat
 def test_a_constant_scan_is_one_plain_sentence(qtbot, panel):
     panel.viewer.add_image(np.ones((5, 6, 7), np.float32))
     panel.build()
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert "nothing to segment" in panel.status.text()
     assert "Traceback" not in panel.status.text()
 
@@ -101,12 +102,12 @@ def test_a_constant_scan_is_one_plain_sentence(qtbot, panel):
 def test_another_build_hides_the_first_and_keeps_it(qtbot, built):
     first = labels_of(built)
     built.build()
-    idle(qtbot, built)
+    settle(qtbot, built)
     assert labels_of(built) is not first
     assert first in built.viewer.layers
     assert not first.visible
     built.take(first)
-    idle(qtbot, built)
+    settle(qtbot, built)
     assert first.visible
     assert built.view.labels is first
     assert len(built.viewer.layers) == 3

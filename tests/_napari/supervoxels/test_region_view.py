@@ -6,7 +6,8 @@ from napari.layers import Labels
 
 from napari_cnnvis._napari.widgets.layer_picker import LayerPicker
 
-from .region_steps import SPACING, click, idle, inside, labels_of, same_partition
+from ..waiting import settle
+from .region_steps import SPACING, click, inside, labels_of, same_partition
 
 # --- cutting ----------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ def test_renamed_layer_is_still_the_one_that_is_cut(built):
 def test_scan_removed_during_the_build_does_no_harm(qtbot, panel, scan):
     panel.build()
     panel.viewer.layers.remove(scan)
-    idle(qtbot, panel)
+    settle(qtbot, panel)
     assert isinstance(labels_of(panel), Labels)
 
 
@@ -90,7 +91,7 @@ def test_scan_removed_during_the_build_does_no_harm(qtbot, panel, scan):
 
 def test_contours_lie_on_the_scan_and_are_no_scan(qtbot, built, scan):
     built.contours.click()
-    idle(qtbot, built)
+    settle(qtbot, built)
     layer = labels_of(built)
     np.testing.assert_array_equal(layer.data, built.hierarchy.contour_map())
     np.testing.assert_allclose(layer.data_to_world((3, 4, 5)), scan.data_to_world((3, 4, 5)))
@@ -103,7 +104,7 @@ def test_contours_lie_on_the_scan_and_are_no_scan(qtbot, built, scan):
 
 def test_contours_are_those_of_the_cut(qtbot, built):
     built.contours.click()
-    idle(qtbot, built)
+    settle(qtbot, built)
     contours = labels_of(built)
     for count in (60, 12, 1):
         built.slider.box.setValue(count)
@@ -119,12 +120,12 @@ def test_contours_are_those_of_the_cut(qtbot, built):
 
 def test_deleted_contours_untick_their_box(qtbot, built):
     built.contours.click()
-    idle(qtbot, built)
+    settle(qtbot, built)
     built.viewer.layers.remove(labels_of(built))
     assert not built.contours.isChecked()
     built.contours.click()
-    idle(qtbot, built)
+    settle(qtbot, built)
     built.build()
-    idle(qtbot, built)
+    settle(qtbot, built)
     assert not built.contours.isChecked()
     assert [layer.name for layer in built.viewer.layers if "Contours" in layer.name] == []

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from napari.components import ViewerModel
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from torch import nn
@@ -21,10 +20,13 @@ from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
 from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.explain.run import explain
 
+from ..waiting import settle
+
 RESNET = (
     "monai.networks.nets:resnet10(spatial_dims=3, n_input_channels=1, num_classes=2, "
     "widen_factor=0.125)"
 )
+
 #: what is quick
 FEW = ("response", "edges")
 
@@ -36,11 +38,6 @@ def small_net(seed=0):
         *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)),
     )
     return cv.Model(net, ["control", "patient"], device="cpu")
-
-
-@pytest.fixture
-def viewer():
-    return ViewerModel()
 
 
 @pytest.fixture
@@ -69,11 +66,6 @@ def panel(qtbot, viewer):
     panel.show()
     yield panel
     settle(qtbot, panel)
-
-
-def settle(qtbot, panel):
-    runner = panel.jobs  # the panel may be gone by then
-    qtbot.waitUntil(lambda: not runner.busy, timeout=60_000)
 
 
 def add_map(viewer, scan, model, method="grad-cam", **more):
