@@ -151,15 +151,15 @@ NETWORKS = {
     "weight and spectral norm": (normed, 14),
     "VoxVGG": (VoxVGG, 110),
     "VoxResNet": (lambda: VoxResNet(in_channels=1), 110),
-    "VoxResNetGAP": (VoxResNetGAP, 32),
+    "VoxResNetGAP": (VoxResNetGAP, 24),
     "Conv5_FC3": (lambda: Conv5_FC3(shape=(64, 64, 64)), 64),
-    "DynUNet": (Encoder, 32),
+    "DynUNet": (Encoder, 16),
     "DenseNet121": (lambda: monai("DenseNet121", in_channels=1, out_channels=2, block_config=(2, 2, 2, 2)), 32),
     "resnet10": (lambda: monai("resnet10", n_input_channels=1, num_classes=2, widen_factor=0.25), 32),
     "SEResNet50": (lambda: monai("SEResNet50", in_channels=1, num_classes=2, layers=(1, 1, 1, 1)), 32),
     "EfficientNetBN": (
         lambda: monai("EfficientNetBN", model_name="efficientnet-b0", in_channels=1, num_classes=2, pretrained=False),
-        48,
+        32,
     ),
     "ViT": (
         lambda: monai("ViT", in_channels=1, img_size=32, patch_size=16, hidden_size=24, mlp_dim=32, num_layers=2, num_heads=2, classification=True),
