@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from napari_cnnvis._napari.layers.maps import RAW_KEY, map_style
-from napari_cnnvis._napari.layers.scans import METADATA_KEY, layer_to_volume, volume_to_layer
+from napari_cnnvis._napari.layers.maps import map_arguments, whole_map
+from napari_cnnvis._napari.layers.scans import layer_to_volume, volume_to_layer
 from napari_cnnvis.sample_data import sample_path
 from napari_cnnvis.scan.files import read_volume, write_volume
 
@@ -48,18 +48,14 @@ def _read_map(path: str) -> LayerData:
 
     attribution = Attribution.load(path)
     data, arguments = volume_to_layer(attribution.source)
-    style = map_style(attribution, data)
-    arguments["metadata"] |= style.pop("metadata")
-    return data, {**arguments, **style}, "image"
+    return data, map_arguments(arguments, attribution, data), "image"
 
 
 def write_scan(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save an image layer in the orientation, sform and qform of the file it came from."""
-    data = (attributes.get("metadata") or {}).get(RAW_KEY, data)  # also what is hidden now
-    volume = layer_to_volume(data, attributes, as_scan=False)
-    known = (attributes.get("metadata") or {}).get(METADATA_KEY) or {}
-    if "stored_orientation" in known:
-        volume = volume.reoriented(known["stored_orientation"])
+    volume = layer_to_volume(whole_map(data, attributes), attributes, as_scan=False)
+    if volume.stored_orientation is not None:
+        volume = volume.reoriented(volume.stored_orientation)
     return [str(write_volume(volume, path, overwrite=True))]  # napari's dialog has asked
 
 

@@ -9,6 +9,9 @@ from torch import nn
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain.baseline_picker import BaselinePicker
 from napari_cnnvis._napari.explain.panel import ExplainPanel
+from napari_cnnvis._napari.layers.maps import map_of
+from napari_cnnvis._napari.layers.regions import labels_arguments
+from napari_cnnvis._napari.layers.scans import spatial_state
 
 
 @pytest.fixture
@@ -179,18 +182,19 @@ def test_an_atlas_is_scored_region_by_region(qtbot, panel):
     expected = cv.sensitivity(panel.session.model, volume, hierarchy, 1)
     np.testing.assert_allclose(overlay.data, expected.data, atol=1e-6)
     assert (overlay.data[atlas == 0] == 0).all()
-    assert expected.provenance["levels"] == overlay.metadata["attribution"]["levels"] == [3]
+    assert expected.provenance["levels"] == map_of(overlay).provenance["levels"] == [3]
 
 
 def test_a_layers_hierarchy_is_used_with_all_its_levels_and_not_taken_for_the_scans(qtbot, panel):
     hierarchy = cv.build_hierarchy(cv.Volume(panel.scan.layer.data))
-    layer = panel.viewer.add_labels(hierarchy.cut(3), metadata={"hierarchy": hierarchy})
+    arguments = labels_arguments(hierarchy, spatial_state(panel.scan.layer), "supervoxels")
+    layer = panel.viewer.add_labels(hierarchy.cut(3), **arguments)
     panel.method_form.hierarchy.choose(layer)
     overlay = run(qtbot, panel)
     assert kept(panel).hierarchy is hierarchy
-    assert overlay.metadata["region scores"] is kept(panel)
+    assert map_of(overlay).scores is kept(panel)
     finest = panel.method_form.regions.value()
-    assert overlay.metadata["attribution"]["levels"][0] == min(finest, hierarchy.n_leaves)
+    assert map_of(overlay).provenance["levels"][0] == min(finest, hierarchy.n_leaves)
     panel.method_form.hierarchy.setCurrentIndex(0)
     run(qtbot, panel)
     own = kept(panel).hierarchy

@@ -25,7 +25,7 @@ import napari_cnnvis as cv
 from napari_cnnvis._napari.explain.panel import ExplainPanel
 from napari_cnnvis._napari.figure.panel import FigurePanel
 from napari_cnnvis._napari.inspect.panel import InspectPanel
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.scans import volume_to_layer
 from napari_cnnvis._napari.maps.panel import MapsPanel
 from napari_cnnvis._napari.scans.panel import ScansPanel
@@ -169,13 +169,14 @@ class Robot:
 
 def check(viewer):
     """Every map lies exactly where a scan of its grid lies."""
-    scans = [layer for layer in viewer.layers if not is_overlay(layer)]
+    scans = [layer for layer in viewer.layers if map_of(layer) is None]
     for overlay in viewer.layers:
-        if not is_overlay(overlay):
+        map_ = map_of(overlay)
+        if map_ is None:
             continue
         assert overlay.data.shape == (12, 13, 14)[::-1] or overlay.ndim == 3
         assert np.isfinite(overlay.data).all()
-        assert overlay.metadata[OVERLAY_KEY]["method"]
+        assert map_.provenance["method"]
         same = [s for s in scans if s.ndim == 3 and s.data.shape == overlay.data.shape]
         if same:
             place = overlay.data_to_world((0, 0, 0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 
 pytestmark = [
     pytest.mark.window,
@@ -27,8 +27,8 @@ def test_from_the_sample_scan_to_the_figure(make_napari_viewer, tmp_path):
     viewer.window.resize(1280, 720)
     steps = list(script.story(viewer, tmp_path))
     assert len(steps) == 7
-    maps = [layer for layer in viewer.layers if is_overlay(layer)]
-    methods = {layer.metadata[OVERLAY_KEY]["method"] for layer in maps}
+    maps = [layer for layer in viewer.layers if map_of(layer) is not None]
+    methods = {map_of(layer).provenance["method"] for layer in maps}
     assert methods == {"Grad-CAM", "UCM sensitivity"}
     scan = viewer.layers[0]
     for layer in maps:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from nibabel.orientations import io_orientation
 
-from napari_cnnvis._napari.layers.scans import METADATA_KEY
+from napari_cnnvis._napari.layers.place import affine_of
+from napari_cnnvis._napari.layers.scans import scan_of
 from napari_cnnvis.figure.geometry import VIEWS
 
 __all__ = ["CameraState", "ScanAxes", "camera_of", "look_from", "look_into_3d"]
@@ -45,17 +46,13 @@ class ScanAxes:
     @classmethod
     def of(cls, layer: Any) -> ScanAxes:
         """The axes of a layer; those of other readers are taken to be R, A and S."""
-        record = layer.metadata.get(METADATA_KEY) or {}
-        affine, known = record.get("affine"), bool(record.get("orientation_known", True))
-        shape = layer.data.shape
-        if affine is None:
-            affine, known = np.diag([*np.abs(layer.scale), 1.0]), False
-        affine = np.asarray(affine, dtype=float)
+        scan, affine, shape = scan_of(layer), affine_of(layer), layer.data.shape
         turned = io_orientation(affine)
         axis = tuple(int(np.flatnonzero(turned[:, 0] == row)[0]) for row in range(3))
         sign = tuple(int(turned[a, 1]) for a in axis)
         sides = np.linalg.norm(affine[:3, :3], axis=0)
         middle = (affine @ [*(np.array(shape) - 1) / 2, 1])[:3]
+        known = scan is not None and scan.orientation_known
         return cls(axis, sign, middle, sides[list(axis)], shape, known)
 
     def index(self, row: int, millimetres: float) -> float:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.figure.cutaway import CutAway
 from napari_cnnvis._napari.figure.size import SizeRow
-from napari_cnnvis._napari.layers.maps import is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.widgets.layer_picker import LayerPicker
 from napari_cnnvis._napari.widgets.panel_base import DockedPanel, row
 from napari_cnnvis.figure.geometry import VIEWS
@@ -42,7 +42,7 @@ class FigureForm:
 
     def __init__(self, viewer: Any, panel: DockedPanel) -> None:
         self.scan = LayerPicker(viewer)
-        self.map = LayerPicker(viewer, is_overlay)
+        self.map = LayerPicker(viewer, map_of)
         for picker in (self.scan, self.map):
             picker.setMinimumWidth(90)
         self.hint = QLabel()

@@ -14,7 +14,7 @@ from napari_cnnvis._napari.figure.camera import CameraState, ScanAxes, camera_of
 from napari_cnnvis._napari.figure.capture import canvas_pixels, set_background
 from napari_cnnvis._napari.figure.form import FigureForm
 from napari_cnnvis._napari.figure.turntable import Turntable
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.widgets.file_dialogs import FileDialogs
 from napari_cnnvis._napari.widgets.guide_window import add_help
@@ -127,8 +127,9 @@ class FigurePanel(DockedPanel):
             If a value is not possible.
         """
         limits = None
-        if self.form.map.layer is not None:
-            low, high = (float(v) for v in self.form.map.layer.contrast_limits)
+        map_ = map_of(self.form.map.layer)
+        if map_ is not None:
+            low, high = map_.limits
             largest = max(abs(low), abs(high))
             limits = (-largest, largest) if low < 0 else (low, high)
         return replace(self.form.spec(layout), limits=limits)
@@ -146,7 +147,8 @@ class FigurePanel(DockedPanel):
         self._save_plate("views", path)
 
     def _save_plate(self, layout: str, path: str | Path) -> None:
-        scan, map_ = self.form.scan.layer, self.form.map.layer
+        scan, overlay = self.form.scan.layer, self.form.map.layer
+        map_ = map_of(overlay)
         if scan is None or map_ is None or self.jobs.busy:
             return
         place = None
@@ -155,9 +157,9 @@ class FigurePanel(DockedPanel):
         spec = self._try(lambda: self.spec(layout))
         if spec is None:
             return
-        taken = snapshot(scan), snapshot(map_)
-        files = [str(getattr(layer.source, "path", None) or "") for layer in (scan, map_)]
-        provenance = dict(map_.metadata.get(OVERLAY_KEY) or {})
+        taken = snapshot(scan), snapshot(overlay)
+        files = [str(getattr(layer.source, "path", None) or "") for layer in (scan, overlay)]
+        provenance = dict(map_.provenance)
 
         def job(progress: Any, cancel: Any) -> Any:
             from napari_cnnvis.figure.files import write_figure
@@ -203,13 +205,12 @@ class FigurePanel(DockedPanel):
         from napari_cnnvis.figure.plate import draw_frame
 
         pixels, zoom = canvas_pixels(self._viewer, spec.background, spec.pixels)
-        title, bar, map_ = "", None, self.form.map.layer
-        if map_ is not None and map_.visible:
-            provenance = map_.metadata.get(OVERLAY_KEY) or {}
-            title = title_of(provenance, map_.name)
-            ends = float(np.min(map_.data)), float(np.max(map_.data))
-            limits = tuple(float(v) for v in map_.contrast_limits)
-            bar = ColourBar(limits, 0.0, unit_of(provenance), ends)
+        title, bar, layer = "", None, self.form.map.layer
+        map_ = map_of(layer)
+        if map_ is not None and layer.visible:
+            title = title_of(map_.provenance, layer.name)
+            ends = float(np.min(layer.data)), float(np.max(layer.data))
+            bar = ColourBar(map_.limits, 0.0, unit_of(map_.provenance), ends)
         scale = zoom if camera_of(self._viewer).perspective == 0 else None
         return draw_frame(pixels, spec, title, bar, scale)
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_cnnvis._napari.layers.scans import METADATA_KEY, layer_to_volume, spatial_state
+from napari_cnnvis._napari.layers.scans import layer_to_volume, spatial_state
 from napari_cnnvis._napari.widgets.layer_picker import is_scan
 from napari_cnnvis.atlas.lookup_tables import LookupTable
 from napari_cnnvis.atlas.rois import Rois, read_rois, rois_on
@@ -51,14 +51,12 @@ def atlas_on(path: str, table: str | None, data: np.ndarray, attributes: dict[st
 
 def add_atlas(viewer: Any, rois: Rois, ground: Any) -> Any:
     """Add regions that have the voxels of the layer `ground` as a Labels layer, exactly on it."""
-    state = spatial_state(ground)
-    state["metadata"] = {METADATA_KEY: state["metadata"].get(METADATA_KEY, {})}
     name = Path(rois.source).name
     for ending in (".gz", ".nii", ".mgz", ".mgh", ".img", ".hdr", ".mnc"):
         name = name.removesuffix(ending)
     return viewer.add_labels(
         rois.labels,
-        **state,
+        **spatial_state(ground),
         name=name,
         opacity=0.4,
         features=_features(rois.names),
@@ -90,7 +88,7 @@ def name_regions(layer: Labels, table: LookupTable) -> int:
 
 
 def _features(names: Mapping[int, str]) -> dict[str, list[Any]]:
-    """The table from which napari's status bar and `names_of` take names."""
+    """The table from which napari's status bar and `RegionsLayer` take names."""
     return {"index": [0, *names], "name": ["", *names.values()]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.maps import CELLS_KEY, OVERLAY_KEY
+from napari_cnnvis._napari.layers.maps import MapCells, map_of
 from napari_cnnvis._napari.layers.place import affine_of
 
 __all__ = ["CellGrid", "Field", "NativeCells", "why_no_cells"]
@@ -64,11 +64,11 @@ class CellGrid:
     fields: Any
 
     @classmethod
-    def of(cls, count: tuple[int, ...], kept: dict[str, Any], layer: Any) -> CellGrid | None:
-        """The grid that metadata tells of; None if it does not, or it is slanted."""
-        if kept.get("affine") is None or kept.get("shape") is None:
+    def of(cls, cells: MapCells, layer: Any) -> CellGrid | None:
+        """The grid of a map's cells on its layer; None if it is not known, or slanted."""
+        if cells.affine is None or cells.shape is None:
             return None
-        affine, shape = np.asarray(kept["affine"], dtype=float), tuple(kept["shape"])
+        affine, shape, count = cells.affine, cells.shape, cells.values.shape
         to_input = np.linalg.inv(affine) @ affine_of(layer)
         turn, number = to_input[:3, :3], np.arange(3)
         axes = np.abs(turn).argmax(axis=1)
@@ -78,10 +78,8 @@ class CellGrid:
         across = np.abs(slanted) @ np.array(layer.data.shape)
         if len(set(axes.tolist())) < 3 or (across > 0.5).any():
             return None
-        fields = kept.get("grid")
-        if (
-            fields is None or kept.get("alignment", "stretch") == "stretch"
-        ):  # as layer_maps.interpolate spreads them
+        fields = cells.grid
+        if fields is None or cells.alignment == "stretch":  # as layer_maps.interpolate does
             step = np.array(shape) / np.array(count)
             start = (step - 1) / 2
         else:
@@ -151,17 +149,12 @@ class NativeCells:
 
     @classmethod
     def of(cls, layer: Any) -> NativeCells | None:
-        """The cells of an overlay, or None if it has none.
-
-        They are in its metadata (`CELLS_KEY`) as a dict of ``cells`` (array (a, b, c)) and
-        ``nearest``; for sizes and receptive fields also ``affine`` (the input's voxels to
-        RAS mm), ``shape`` (of the input), ``grid`` (a LayerGrid) and ``alignment``.
-        """
-        kept = layer.metadata.get(CELLS_KEY)
-        if not kept or kept.get("cells") is None or kept.get("nearest") is None:
+        """The cells of an overlay, or None if it has none."""
+        map_ = map_of(layer)
+        cells = None if map_ is None else map_.cells
+        if cells is None:
             return None
-        count = tuple(np.shape(kept["cells"]))
-        return cls(count, CellGrid.of(count, kept, layer), kept["nearest"])
+        return cls(cells.values.shape, CellGrid.of(cells, layer), cells.nearest)
 
     def shown(self) -> np.ndarray:
         """The map by its nearest cells."""
@@ -177,7 +170,8 @@ class NativeCells:
 
 def why_no_cells(layer: Any) -> str:
     """Why a map cannot be shown by its cells, in plain words."""
-    shown = layer.metadata.get(OVERLAY_KEY) or {}
+    map_ = map_of(layer)
+    shown = {} if map_ is None else map_.provenance
     if not shown.get("layer"):
         return "This map was not made on a target layer's cells."
     if (shown.get("model") or {}).get("input", {}).get("window"):

@@ -11,7 +11,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from napari_cnnvis._napari.layers.maps import REGIONS_KEY
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.place import affine_of
 from napari_cnnvis._napari.layers.region_facts import find_drops
 from napari_cnnvis._napari.widgets.plain_table import PlainTable
@@ -46,7 +46,8 @@ class Chain:
 
 def chain_at(layer: Any, voxel: Sequence[int]) -> Chain | None:
     """The chain of regions at a voxel of an overlay; None if it was not made with regions."""
-    hierarchy = getattr(layer.metadata.get(REGIONS_KEY), "hierarchy", None)
+    map_ = map_of(layer)
+    hierarchy = None if map_ is None else map_.hierarchy
     if hierarchy is None or hierarchy.leaves.shape != layer.data.shape:
         return None
     drops = find_drops([layer], hierarchy)

@@ -9,7 +9,7 @@ from napari.utils.colormaps import Colormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_cnnvis._napari.inspect.cells import NativeCells
-from napari_cnnvis._napari.layers.maps import RAW_KEY, colormap
+from napari_cnnvis._napari.layers.maps import colormap, keep_whole, whole_map
 from napari_cnnvis._napari.layers.place import spacing_of
 from napari_cnnvis.evaluate.clustering import cluster_mask
 
@@ -39,8 +39,8 @@ def cut_colours(base: Colormap, limits: tuple[float, float], threshold: float) -
 class MapView(QObject):
     """Follows one overlay and changes how it is shown, never what it holds.
 
-    While a part of the map is hidden, the whole is kept here and in the layer's metadata
-    (`RAW_KEY`). `close` puts everything back.
+    While a part of the map is hidden, the whole is kept here and by the layer. `close` puts
+    everything back.
 
     Parameters
     ----------
@@ -56,10 +56,8 @@ class MapView(QObject):
     def __init__(self, layer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.layer = layer
-        kept = layer.metadata.get(RAW_KEY)
-        same = kept is not None and kept.shape == layer.data.shape
         #: all values of the map, as its method gave them
-        self.raw = kept if same else layer.data
+        self.raw = whole_map(layer.data, layer)
         self.cells = NativeCells.of(layer)
         self.native = False
         self.minimum_mm3 = 0.0
@@ -179,10 +177,7 @@ class MapView(QObject):
         self._busy, self._shown = True, shown
         if self.layer.data is not shown:
             self.layer.data = shown
-        others = {k: v for k, v in self.layer.metadata.items() if k != RAW_KEY}
-        wanted = others if shown is self.raw else {**others, RAW_KEY: self.raw}
-        if self.layer.metadata.get(RAW_KEY) is not wanted.get(RAW_KEY):
-            self.layer.metadata = wanted
+        keep_whole(self.layer, None if shown is self.raw else self.raw)
         self._busy = False
         self.changed.emit()
 

@@ -9,13 +9,12 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_cnnvis._napari.inspect.cells import Field
+from napari_cnnvis._napari.layers.metadata import as_aside
 from napari_cnnvis._napari.layers.place import spacing_of
-from napari_cnnvis._napari.layers.scans import METADATA_KEY, spatial_state
+from napari_cnnvis._napari.layers.scans import spatial_state
 
-__all__ = ["FIELD_NAME", "MARK_KEY", "Marks", "outline"]
+__all__ = ["FIELD_NAME", "Marks", "outline"]
 
-#: metadata entry of the layers that mark something
-MARK_KEY = "inspected"
 FIELD_NAME = "receptive field"
 _VOXEL_NAME = "inspected voxel"
 _FIELD_COLOUR = (0.2, 1.0, 0.6, 1.0)
@@ -78,7 +77,7 @@ class Marks:
             self._remove(point)
             self._point = self._viewer.add_points(
                 np.array([voxel], dtype=float),
-                **_state(layer),
+                **as_aside(spatial_state(layer)),
                 name=_VOXEL_NAME,
                 symbol="cross",
                 size=float(8 / spacing_of(layer).mean()),
@@ -108,7 +107,7 @@ class Marks:
         self._remove(box)
         self._box = self._viewer.add_labels(
             data,
-            **_state(self._on),
+            **as_aside(spatial_state(self._on)),
             name=FIELD_NAME,
             opacity=0.9,
             colormap=DirectLabelColormap(color_dict={1: _FIELD_COLOUR, None: (0, 0, 0, 0)}),
@@ -138,12 +137,6 @@ class Marks:
     def _remove(self, layer: Any) -> None:
         if layer is not None:
             self._viewer.layers.remove(layer)
-
-
-def _state(layer: Any) -> dict[str, Any]:
-    state = spatial_state(layer)
-    known = state["metadata"].get(METADATA_KEY, {})
-    return {**state, "metadata": {METADATA_KEY: known, MARK_KEY: True}}
 
 
 def _same_place(layer: Any, other: Any) -> bool:

@@ -25,7 +25,7 @@ from napari_cnnvis._napari.inspect.map_view import MapView
 from napari_cnnvis._napari.inspect.peak_buttons import PeakBrowser
 from napari_cnnvis._napari.inspect.region_table import RegionsBox
 from napari_cnnvis._napari.inspect.voxel import VoxelBox
-from napari_cnnvis._napari.layers.maps import is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.place import affine_of, go_to
 from napari_cnnvis._napari.widgets.guide_window import add_help
 from napari_cnnvis._napari.widgets.layer_picker import LayerPicker
@@ -57,7 +57,7 @@ class InspectPanel(DockedPanel):
         self._on_map()
 
     def _build(self) -> None:
-        self.map = LayerPicker(self._viewer, fits=is_overlay)
+        self.map = LayerPicker(self._viewer, fits=map_of)
         self.map.setToolTip("The map to inspect.")
         self.map.setMinimumWidth(90)
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
@@ -167,7 +167,7 @@ class InspectPanel(DockedPanel):
         self._refresh()
 
     def _on_inserted(self, event: Any) -> None:
-        if is_overlay(event.value):
+        if map_of(event.value) is not None:
             self.voxel.refresh()
 
     def _on_removed(self, event: Any) -> None:

@@ -26,13 +26,9 @@ from napari_cnnvis._napari.inspect.atlas import (
     ground_of,
     name_regions,
 )
-from napari_cnnvis._napari.inspect.label_volumes import (
-    add_sample_regions,
-    is_regions,
-    names_of,
-    sample_regions,
-)
+from napari_cnnvis._napari.inspect.sample_regions import add_sample_regions, sample_regions
 from napari_cnnvis._napari.layers.place import affine_of, labels_on_grid, place_text
+from napari_cnnvis._napari.layers.regions import is_labels, regions_of
 from napari_cnnvis._napari.layers.scans import snapshot
 from napari_cnnvis._napari.widgets.file_dialogs import FileDialogs
 from napari_cnnvis._napari.widgets.jobs import JobRunner
@@ -63,7 +59,7 @@ class RegionsBox(QGroupBox):
         self._note = ""
         self.rows: list[RoiRow] = []
         self.jobs = JobRunner(self)
-        self.labels = LayerPicker(viewer, fits=is_regions)
+        self.labels = LayerPicker(viewer, fits=is_labels)
         self.labels.setToolTip("The Labels layer whose regions are measured.")
         self.labels.setMinimumWidth(90)
         self.measure_button = QPushButton("Measure")
@@ -135,10 +131,11 @@ class RegionsBox(QGroupBox):
     def measure(self, note: str = "") -> None:
         """Fill the table, in the background; `note` is said under it."""
         view, labels = self._view, self.labels.layer
-        if view is None or labels is None or self.jobs.busy:
+        regions_shown = regions_of(labels)
+        if view is None or regions_shown is None or self.jobs.busy:
             return
         layer, values = view.layer, view.values
-        affine, names = affine_of(layer), names_of(labels)
+        affine, names = affine_of(layer), regions_shown.names
         try:
             regions = labels_on_grid(labels, layer)
         except (ValueError, np.linalg.LinAlgError):

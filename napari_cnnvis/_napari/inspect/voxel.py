@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QGroupBox, QLabel, QSizePolicy, QVBoxLayou
 from napari_cnnvis._napari.inspect.cells import CellGrid, Field, why_no_cells
 from napari_cnnvis._napari.inspect.chain import ChainBox, chain_at
 from napari_cnnvis._napari.inspect.marks import Marks
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, RAW_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.place import millimetres_of, place_text
 from napari_cnnvis._napari.widgets.plain_table import PlainTable
 
@@ -28,13 +28,12 @@ def values_at(viewer: Any, layer: Any, voxel: tuple[int, ...]) -> list[tuple[str
     world = layer.data_to_world(voxel)
     found = []
     for other in reversed(viewer.layers):
-        if not is_overlay(other) or not (other.visible or other is layer):
+        map_ = map_of(other)
+        if map_ is None or not (other.visible or other is layer):
             continue
-        kept = other.metadata.get(RAW_KEY)
-        data = np.asarray(other.data if kept is None else kept)
         index = tuple(np.round(other.world_to_data(world)).astype(int))
-        if all(0 <= i < n for i, n in zip(index, data.shape, strict=True)):
-            found.append((other.name, float(data[index])))
+        if all(0 <= i < n for i, n in zip(index, map_.values.shape, strict=True)):
+            found.append((other.name, float(map_.values[index])))
     return found
 
 
@@ -164,7 +163,8 @@ class VoxelBox(QGroupBox):
         self.field_said.setVisible(field is not None)
         if field is None:
             return
-        name = (self._view.layer.metadata.get(OVERLAY_KEY) or {}).get("layer") or "the layer"
+        map_ = map_of(self._view.layer)
+        name = (map_ and map_.provenance.get("layer")) or "the layer"
         sides = " × ".join(f"{mm:.0f}" for mm in field.size_mm)
         voxels = " × ".join(f"{n:.0f}" for n in field.size)
         outside = (field.low < 0).any() or (field.high >= self._view.layer.data.shape).any()

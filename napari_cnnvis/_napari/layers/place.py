@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from napari_cnnvis._napari.layers.scans import METADATA_KEY
+from napari_cnnvis._napari.layers.scans import scan_of
 
 __all__ = [
     "affine_of",
@@ -26,9 +26,9 @@ def affine_of(layer: Any) -> np.ndarray:
 
     Layers of other readers have their spacing only.
     """
-    known = layer.metadata.get(METADATA_KEY) or {}
-    if "affine" in known:
-        return np.asarray(known["affine"], dtype=float)
+    scan = scan_of(layer)
+    if scan is not None:
+        return scan.affine
     return np.diag([*np.abs(np.asarray(layer.scale, dtype=float)[-3:]), 1.0])
 
 
@@ -44,9 +44,9 @@ def millimetres_of(layer: Any, voxel: Sequence[int]) -> np.ndarray:
 
 def place_text(layer: Any, mm: Sequence[float]) -> str:
     """ "R 24, P 32, S 8 mm"; plain numbers where the orientation is not known."""
-    known = layer.metadata.get(METADATA_KEY) or {}
+    scan = scan_of(layer)
     rounded = [round(float(x)) for x in mm]
-    if "affine" not in known or not known.get("orientation_known", True):
+    if scan is None or not scan.orientation_known:
         return ", ".join(str(x) for x in rounded) + " mm"
     letters = (pair[0 if x >= 0 else 1] for pair, x in zip(("RL", "AP", "SI"), mm, strict=True))
     return ", ".join(f"{a} {abs(x)}" for a, x in zip(letters, rounded, strict=True)) + " mm"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, REGIONS_KEY
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
@@ -82,15 +82,12 @@ def find_drops(layers: Iterable[Any], hierarchy: Hierarchy) -> Drops | None:
     They are those of the class, the score and the baseline that the map shows; a
     visible map comes before hidden ones.
     """
-    overlays = [
-        layer
-        for layer in layers
-        if getattr(layer.metadata.get(REGIONS_KEY), "hierarchy", None) is hierarchy
-    ]
-    if not overlays:
+    pairs = [(layer.visible, map_of(layer)) for layer in layers]
+    made = [(seen, map_) for seen, map_ in pairs if map_ and map_.hierarchy is hierarchy]
+    if not made:
         return None
-    chosen = max(enumerate(overlays), key=lambda pair: (pair[1].visible, pair[0]))[1]
-    scores, shown = chosen.metadata[REGIONS_KEY], chosen.metadata[OVERLAY_KEY]
+    chosen = max(enumerate(made), key=lambda pair: (pair[1][0], pair[0]))[1][1]
+    scores, shown = chosen.scores, chosen.provenance
     baseline = shown.get("shown")
     values = scores.values(
         shown["class"],

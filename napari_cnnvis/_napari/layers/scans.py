@@ -7,16 +7,28 @@ screen's left, and one space for all scans.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from napari_cnnvis._napari.layers.metadata import Entry, read_entry, with_entries, write_entries
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.scan.volume import Volume, check_spacing
+from napari_cnnvis.scan.volume import Volume, check_spacing, orientation_change
 
-__all__ = ["METADATA_KEY", "layer_to_volume", "snapshot", "spatial_state", "volume_to_layer"]
+__all__ = [
+    "ScanLayer",
+    "is_affine",
+    "layer_to_volume",
+    "scan_of",
+    "set_scan",
+    "snapshot",
+    "spatial_part",
+    "spatial_state",
+    "volume_to_layer",
+]
 
-METADATA_KEY = "napari_cnnvis"
 _AXES = "SAR"
 #: rows of an RAS affine in the order of the axes
 _ROWS = [2, 1, 0]
@@ -27,6 +39,90 @@ _MILLIMETRES = {
     **dict.fromkeys(("centimeter", "cm"), 10.0),
     **dict.fromkeys(("meter", "m"), 1000.0),
 }
+#: keyword arguments that say where a layer lies
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+@dataclass(frozen=True, eq=False)
+class ScanLayer:
+    """What is known of the scan that a layer shows, or that it lies on as maps and labels do.
+
+    Attributes
+    ----------
+    affine : array, shape (4, 4)
+        The layer's voxels to RAS millimetres.
+    orientation_known : bool
+        False where the scan's file says nothing of its orientation.
+    stored_orientation : str or None
+        How the axes lie in the scan's file, such as "LAS".
+    source : str
+        The scan's file, "" if none.
+    header : nibabel header or None
+        Of that file.
+    notes : tuple of str
+        What was doubtful in the file.
+    """
+
+    affine: np.ndarray
+    orientation_known: bool = True
+    stored_orientation: str | None = None
+    source: str = ""
+    header: Any = None
+    notes: tuple[str, ...] = ()
+
+
+def scan_of(layer: Any) -> ScanLayer | None:
+    """What is known of the scan of a layer; None for layers of other readers.
+
+    Parameters
+    ----------
+    layer : napari layer, mapping or None
+        A mapping is a layer's attributes, as a writer is given them.
+    """
+    kept = read_entry(layer, Entry.SCAN)
+    if not isinstance(kept, Mapping) or not is_affine(kept.get("affine")):
+        return None
+    known, stored = kept.get("orientation_known", True), kept.get("stored_orientation")
+    source, header, notes = kept.get("source", ""), kept.get("header"), kept.get("notes", ())
+    whole = (
+        isinstance(known, bool)
+        and (stored is None or _is_orientation(stored))
+        and isinstance(source, str)
+        and (header is None or hasattr(header, "get_zooms"))
+        and isinstance(notes, list | tuple)
+        and all(isinstance(note, str) for note in notes)
+    )
+    if not whole:
+        return None
+    affine = np.asarray(kept["affine"], dtype=float)
+    return ScanLayer(affine, known, stored, source, header, tuple(notes))
+
+
+def is_affine(value: Any) -> bool:
+    """Whether a value is an affine that can be inverted, shape (4, 4)."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of unlike lengths
+        return False
+    plain = array.shape == (4, 4) and array.dtype.kind in "iuf" and np.isfinite(array).all()
+    return bool(plain and abs(np.linalg.det(array[:3, :3])) > 1e-12)
+
+
+def _is_orientation(value: Any) -> bool:
+    try:
+        orientation_change(np.eye(4), value)
+    except (AttributeError, VolumeError):
+        return False
+    return True
+
+
+def set_scan(layer: Any, scan: ScanLayer | None) -> None:
+    """Let a layer know of another scan, which it shows or lies on from now on."""
+    write_entries(layer, _entry(scan))
+
+
+def _entry(scan: ScanLayer | None) -> dict[Entry, Any]:
+    return {Entry.SCAN: None if scan is None else dict(vars(scan))}
 
 
 def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
@@ -40,7 +136,15 @@ def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
     spacing = np.array(shown.spacing)
     half = (np.array(shown.shape) - 1) / 2
     centre = (shown.affine @ [*half, 1])[_ROWS]
-    return shown.data, {
+    known = ScanLayer(
+        shown.affine,
+        volume.orientation_known,
+        shown.stored_orientation,
+        volume.source,
+        volume.header,
+        volume.notes,
+    )
+    arguments = {
         "name": volume.name,
         "scale": -spacing,
         "translate": -(centre - spacing * half),
@@ -50,17 +154,8 @@ def volume_to_layer(volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         "colormap": "gray",
         "rendering": "attenuated_mip",
         "attenuation": 0.5,
-        "metadata": {
-            METADATA_KEY: {
-                "affine": shown.affine,
-                "stored_orientation": shown.stored_orientation,
-                "source": volume.source,
-                "orientation_known": volume.orientation_known,
-                "header": volume.header,
-                "notes": volume.notes,
-            }
-        },
     }
+    return shown.data, with_entries(arguments, _entry(known))
 
 
 def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True) -> Volume:
@@ -90,8 +185,8 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         raise VolumeError(
             f"'{name}' has {np.ndim(data)} dimensions; choose a layer with one 3D volume."
         )
-    known = (attributes.get("metadata") or {}).get(METADATA_KEY)
-    if known is None or "affine" not in known:
+    known = scan_of(attributes)
+    if known is None:
         scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
         units = [str(unit) for unit in attributes.get("units") or ("mm",) * 3]
         scale *= [_MILLIMETRES.get(unit, 1.0) for unit in units]
@@ -107,31 +202,30 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         return Volume(data, affine, name, orientation_known=False)
     return Volume(
         data,
-        known["affine"],
+        known.affine,
         name,
-        known["header"],
-        known["orientation_known"],
-        stored_orientation=known.get("stored_orientation"),
-        source=known.get("source", ""),
+        known.header,
+        known.orientation_known,
+        stored_orientation=known.stored_orientation,
+        source=known.source,
     )
 
 
 def snapshot(layer: Any) -> tuple[Any, dict[str, Any]]:
     """A copy of a layer's data, and the attributes that `layer_to_volume` needs with it."""
     data = layer.data if layer.multiscale else np.array(layer.data)
-    names = ("name", "scale", "units", "metadata", "multiscale", "rgb")
-    return data, {name: getattr(layer, name) for name in names}
+    names = ("name", "scale", "units", "multiscale", "rgb")
+    attributes = {name: getattr(layer, name) for name in names}
+    return data, with_entries(attributes, _entry(scan_of(layer)))
 
 
 def spatial_state(layer: Any) -> dict[str, Any]:
-    """Keyword arguments that put a new layer exactly where `layer` is."""
-    return {
-        "scale": layer.scale,
-        "translate": layer.translate,
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine.affine_matrix,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
-        "metadata": dict(layer.metadata),
-    }
+    """Keyword arguments that put a new layer exactly where `layer` is, and on its scan."""
+    state = {name: getattr(layer, name) for name in _PLACE}
+    state["affine"] = layer.affine.affine_matrix
+    return with_entries(state, _entry(scan_of(layer)))
+
+
+def spatial_part(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a layer's keyword arguments that say where it lies, and on which scan."""
+    return {name: arguments[name] for name in (*_PLACE, "metadata") if name in arguments}

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, map_style, raw_map
-from napari_cnnvis._napari.layers.scans import METADATA_KEY
-from napari_cnnvis._napari.widgets.layer_picker import NO_SCAN_KEY
+from napari_cnnvis._napari.layers.maps import map_of, overlay_arguments
+from napari_cnnvis._napari.layers.metadata import as_aside
+from napari_cnnvis._napari.layers.place import affine_of
 from napari_cnnvis.errors import MethodError
 
 __all__ = ["GridOfMaps", "SharedLimits", "difference", "grid_of"]
@@ -70,8 +70,7 @@ class GridOfMaps:
             else:
                 state = scan.as_layer_data_tuple()[1]
                 state["name"] = f"{scan.name} ({number + 1})"
-                state["metadata"] = {**state["metadata"], NO_SCAN_KEY: True}
-                below = viewer.add_image(scan.data, **state)
+                below = viewer.add_image(scan.data, **as_aside(state))
                 self._copies.append(below)
             layers.move(layers.index(below), len(layers))
             layers.move(layers.index(one), len(layers))
@@ -112,21 +111,14 @@ def difference(a: Any, b: Any) -> tuple[np.ndarray, dict[str, Any]]:
     from napari_cnnvis.explain.attribution import Attribution
     from napari_cnnvis.scan.volume import Volume
 
-    first, second = (layer.metadata[OVERLAY_KEY] for layer in (a, b))
-    place = a.metadata.get(METADATA_KEY) or {}
-    data = raw_map(a) - raw_map(b)
+    first, second = map_of(a), map_of(b)
     record = {
         "method": "Difference",
         "class_name": f"{a.name} − {b.name}",
-        "of": [first, second],
-        "scan": first.get("scan", {}),
-        "versions": first.get("versions", {}),
+        "of": [first.provenance, second.provenance],
+        "scan": first.scan,
+        "versions": first.provenance.get("versions", {}),
     }
-    volume = Volume(data, place.get("affine", np.eye(4)), a.name)
-    style = map_style(Attribution(data, volume.affine, record, volume), data)
-    style["metadata"] = {METADATA_KEY: place, **style["metadata"]}
-    return data, {
-        **{"scale": a.scale, "translate": a.translate, "units": a.units},
-        **{"axis_labels": a.axis_labels, "rotate": a.rotate, "shear": a.shear},
-        **style,
-    }
+    volume = Volume(first.values - second.values, affine_of(a), a.name)
+    made = Attribution(volume.data, volume.affine, record, volume)
+    return volume.data, overlay_arguments(made, a)

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.maps.comparison import GridOfMaps, SharedLimits, difference
 from napari_cnnvis._napari.network.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.session.rerun import NetworkMissing
@@ -127,7 +127,7 @@ class MapsPanel(DockedPanel):
             self.list.clear()
             # as in napari's list: the top one first
             for layer in reversed(list(self._viewer.layers)):
-                if not is_overlay(layer):
+                if map_of(layer) is None:
                     continue
                 item = QListWidgetItem(layer.name)
                 item.setData(Qt.ItemDataRole.UserRole, layer)
@@ -181,7 +181,7 @@ class MapsPanel(DockedPanel):
             self._shared = None
         if on and len(self.ticked) >= 2:
             self._shared = SharedLimits(self.ticked)
-            records = [layer.metadata[OVERLAY_KEY] for layer in self.ticked]
+            records = [map_.provenance for map_ in map(map_of, self.ticked) if map_ is not None]
             units = {(record.get("method"), record.get("score")) for record in records}
             if len(units) > 1:
                 self.warn(
@@ -204,7 +204,8 @@ class MapsPanel(DockedPanel):
 
     def _scan_of(self, overlay: Any) -> Any:
         """The scan that a map lies on: of its name, or else of its shape."""
-        name = (overlay.metadata[OVERLAY_KEY].get("scan") or {}).get("name")
+        map_ = map_of(overlay)
+        name = None if map_ is None else map_.scan.get("name")
         scans = [
             layer
             for layer in self._viewer.layers
@@ -223,13 +224,13 @@ class MapsPanel(DockedPanel):
     # --- one map -------------------------------------------------------------------
 
     def _describe(self) -> None:
-        layer = self.chosen
+        map_ = map_of(self.chosen)
         for one in (self.copy, self.again, self.reading):
-            one.setEnabled(layer is not None)
-        if layer is None:
+            one.setEnabled(map_ is not None)
+        if map_ is None:
             self.about.setText(_NO_MAPS)
             return
-        record = layer.metadata[OVERLAY_KEY]
+        record = map_.provenance
         rows = [f"<b>{label}</b>: {escape(text)}" for label, text in _facts(record) if text]
         self.about.setText("<br>".join(rows))
         runnable = record.get("method") != "Difference"
@@ -240,7 +241,7 @@ class MapsPanel(DockedPanel):
         from napari_cnnvis.explain.script import script_of
 
         try:
-            script = script_of(self.chosen.metadata[OVERLAY_KEY])
+            script = script_of(map_of(self.chosen).provenance)
         except CnnVisError as exc:
             self.warn(str(exc))
             return
@@ -251,7 +252,7 @@ class MapsPanel(DockedPanel):
     def _run_again(self) -> None:
         self._running = True
         try:
-            self.session.run_again(self.chosen.metadata[OVERLAY_KEY])
+            self.session.run_again(map_of(self.chosen).provenance)
         except CnnVisError as exc:
             self._running = False
             self.warn(str(exc))
@@ -288,7 +289,7 @@ class MapsPanel(DockedPanel):
     def _show_reading(self) -> None:
         from napari_cnnvis.explain.reading import how_to_read
 
-        method = self.chosen.metadata[OVERLAY_KEY].get("method", "")
+        method = map_of(self.chosen).provenance["method"]
         text = "".join(f"<p>{paragraph}</p>" for paragraph in how_to_read(method))
         show_text(self, f"How to read a map of {method}", text)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from napari_cnnvis._napari.layers.metadata import as_aside
 from napari_cnnvis._napari.layers.scans import layer_to_volume, volume_to_layer
 from napari_cnnvis._napari.widgets.jobs import JobRunner
-from napari_cnnvis._napari.widgets.layer_picker import NO_SCAN_KEY
 
 __all__ = ["InputPreview"]
 
@@ -93,8 +93,7 @@ class InputPreview(QObject):
                 layer.scale, layer.translate = arguments["scale"], arguments["translate"]
                 layer.name = arguments["name"]
             else:
-                metadata = {**arguments.pop("metadata"), NO_SCAN_KEY: True}
-                layer = self._viewer.add_image(data, metadata=metadata, **arguments)
+                layer = self._viewer.add_image(data, **as_aside(arguments))
                 self._layers.append(layer)
             low, high = float(data.min()), float(data.max())
             layer.contrast_limits = (low, high if high > low else low + 1)

@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.scans.cohort_request import request_or_none
 from napari_cnnvis._napari.scans.loader import DISPLAY_AXES, LoadedScan, ScanLoader, Wanted
 from napari_cnnvis._napari.scans.swap import keeping_limits, move_to, swap_scan
@@ -102,10 +102,9 @@ class ScanScreen(QObject):
         """Other maps of the last scan do not lie over the next one; the eye brings them back."""
         source = scan.volume.source
         for layer in self._viewer.layers:
-            if is_overlay(layer) and layer != self.overlay and layer.visible:
-                record = layer.metadata[OVERLAY_KEY].get("scan", {})
-                if record.get("source") == source:
-                    layer.visible = False
+            map_ = map_of(layer)
+            if map_ is not None and layer != self.overlay and map_.scan.get("source") == source:
+                layer.visible = False
 
     def show_map_unless_run(self, attribution: Any) -> None:
         """Show a map of the scan, unless the overlay shows a run of this scan alone."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.scans import METADATA_KEY
+from napari_cnnvis._napari.layers.scans import scan_of, set_scan
 from napari_cnnvis._napari.scans.loader import LoadedScan
 
 __all__ = ["keeping_limits", "move_to", "same_size", "swap_scan"]
@@ -35,7 +35,7 @@ def swap_scan(viewer: Any, layer: Any, scan: LoadedScan, before: tuple[float, fl
     for name in ("scale", "translate"):
         if not np.allclose(getattr(layer, name), scan.arguments[name], rtol=0, atol=1e-9):
             setattr(layer, name, scan.arguments[name])
-    layer.metadata = {**layer.metadata, **scan.arguments["metadata"]}
+    set_scan(layer, scan_of(scan.arguments))
     if layer.name != scan.arguments["name"]:
         layer.name = scan.arguments["name"]
     _set_contrast(layer, scan, before, limits)
@@ -72,8 +72,7 @@ def move_to(overlay: Any, layer: Any) -> None:
     for name in ("scale", "translate"):
         if not np.array_equal(getattr(overlay, name), getattr(layer, name)):
             setattr(overlay, name, getattr(layer, name))
-    place = layer.metadata.get(METADATA_KEY, {})
-    overlay.metadata = {**overlay.metadata, METADATA_KEY: place}
+    set_scan(overlay, scan_of(layer))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.maps import is_overlay, overlay_arguments, style_overlay
+from napari_cnnvis._napari.layers.maps import map_of, overlay_arguments, style_overlay
 from napari_cnnvis._napari.widgets.preferences import preference
 
 __all__ = ["ShownMap"]
@@ -67,7 +67,7 @@ class ShownMap:
             style_overlay(self._overlay, attribution, data)
             return
         for other in self._viewer.layers:
-            if is_overlay(other):
+            if map_of(other) is not None:
                 other.visible = False  # one map at a time; the eye brings it back
         arguments = overlay_arguments(attribution, self.scan, data)
         self._overlay = self._viewer.add_image(data, **arguments)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.scans import METADATA_KEY, layer_to_volume
+from napari_cnnvis._napari.layers.scans import layer_to_volume
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.reading import source_file
 from napari_cnnvis.scan.files import load_image
@@ -83,7 +83,7 @@ def write_hierarchy(hierarchy: Hierarchy, path: str, attributes: dict[str, Any])
     from napari_cnnvis.ucm.files import write_levels
 
     leaves = layer_to_volume(hierarchy.leaves, attributes)
-    leaves = leaves.reoriented(stored_orientation(attributes, leaves))
+    leaves = leaves.reoriented(stored_orientation(leaves))
     turned = replace(hierarchy, leaves=leaves.data.astype(np.int32))
     check_output(path, [source_file(leaves.source)[0]], overwrite=True)
     if path.lower().endswith(".npz"):
@@ -91,10 +91,9 @@ def write_hierarchy(hierarchy: Hierarchy, path: str, attributes: dict[str, Any])
     return write_levels(turned, path, leaves.affine, overwrite=True)
 
 
-def stored_orientation(attributes: dict[str, Any], volume: Volume) -> str:
-    """Orientation of the file that a layer came from; the layer's own where it is not known."""
-    known = attributes["metadata"].get(METADATA_KEY) or {}
-    return known.get("stored_orientation", volume.orientation)
+def stored_orientation(volume: Volume) -> str:
+    """Orientation of the file that a layer's volume came from; its own where it is not known."""
+    return volume.stored_orientation or volume.orientation
 
 
 def _size(shape: tuple[int, ...]) -> str:

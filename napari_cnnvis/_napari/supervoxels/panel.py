@@ -197,7 +197,7 @@ class SupervoxelPanel(DockedPanel):
 
         def job(progress: Any, cancel: Any) -> RegionFacts:
             volume = layer_to_volume(*scan)
-            stored = stored_orientation(scan[1], volume)
+            stored = stored_orientation(volume)
             return RegionFacts.of(make(volume, stored, progress, cancel), volume)
 
         def done(facts: RegionFacts) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_cnnvis._napari.layers.maps import is_overlay
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.region_facts import Drops, RegionFacts, find_drops
 from napari_cnnvis._napari.layers.regions import (
-    HIERARCHY_KEY,
     contour_arguments,
     contour_limits,
     labels_arguments,
     labels_of_cut,
+    regions_of,
 )
 from napari_cnnvis._napari.layers.scans import spatial_state
 from napari_cnnvis._napari.widgets.voxel_clicks import voxels_under
@@ -70,7 +70,8 @@ class RegionView(QObject):
         self.place = spatial_state(scan)
         self.name = scan.name
         layers = [*self._viewer.layers]
-        kept = [a for a in layers if a.metadata.get(HIERARCHY_KEY) is facts.hierarchy]
+        pairs = [(layer, regions_of(layer)) for layer in layers]
+        kept = [layer for layer, its in pairs if its and its.hierarchy is facts.hierarchy]
         self._labels = kept[-1] if kept else None
         if kept:
             self._labels.visible = True
@@ -159,7 +160,7 @@ class RegionView(QObject):
         self._find_drops()
 
     def _follow(self, layer: Any) -> None:
-        if is_overlay(layer):
+        if map_of(layer) is not None:
             layer.events.metadata.connect(self._find_drops)
             layer.events.visible.connect(self._find_drops)
 

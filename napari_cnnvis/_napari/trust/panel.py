@@ -15,11 +15,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import keep_trust, map_of
 from napari_cnnvis._napari.network.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.session.rerun import NetworkMissing
 from napari_cnnvis._napari.trust.plot_window import PlotWindow
-from napari_cnnvis._napari.trust.tested_map import TRUST_KEY, is_of, report_of, subject_of
+from napari_cnnvis._napari.trust.tested_map import is_of, subject_of
 from napari_cnnvis._napari.trust.verdict_view import VerdictBox
 from napari_cnnvis._napari.widgets.file_dialogs import FileDialogs
 from napari_cnnvis._napari.widgets.guide_window import add_help
@@ -56,7 +56,7 @@ class TrustPanel(DockedPanel):
         self._on_map()
 
     def _build(self) -> None:
-        self.map = LayerPicker(self._viewer, fits=is_overlay)
+        self.map = LayerPicker(self._viewer, fits=map_of)
         self.map.setToolTip("The map that is tested.")
         self.map.setMinimumWidth(90)
         self.about = QLabel()
@@ -135,7 +135,8 @@ class TrustPanel(DockedPanel):
     @property
     def report(self) -> Any:
         """The report of the chosen map's last test, or None."""
-        return report_of(self.map.layer)
+        map_ = map_of(self.map.layer)
+        return None if map_ is None else map_.trust
 
     # --- testing --------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class TrustPanel(DockedPanel):
             )
 
         def done(report: Any) -> None:
-            layer.metadata[TRUST_KEY] = report
+            keep_trust(layer, report)
             took = report.seconds
             self.status.setText(
                 f"Tested in {took:.0f} s." if took < 90 else f"Tested in {took / 60:.0f} min."
@@ -219,20 +220,19 @@ class TrustPanel(DockedPanel):
 
     def _refresh(self, event: Any = None) -> None:
         """Bring every widget in line with the map, its report and the running job."""
-        layer, report, busy = self.map.layer, self.report, self.jobs.busy
+        map_, report, busy = map_of(self.map.layer), self.report, self.jobs.busy
         asked = any(box.isChecked() for box in self.tests.values())
-        self.test_button.setEnabled(layer is not None and asked and not busy)
+        self.test_button.setEnabled(map_ is not None and asked and not busy)
         self.cancel_button.setEnabled(busy)
         self.bar.setVisible(busy)
         self.plot_button.setEnabled(report is not None)
         self.save_button.setEnabled(report is not None and not busy)
-        self.about.setVisible(layer is not None)
-        if layer is None:
+        self.about.setVisible(map_ is not None)
+        if map_ is None:
             self.box.show_hint(_NO_MAP)
             return
-        scan = layer.metadata[OVERLAY_KEY].get("scan") or {}
-        self.about.setText(f"Scan: {scan.get('name') or 'unknown'}")
+        self.about.setText(f"Scan: {map_.scan.get('name') or 'unknown'}")
         if report is None:
             self.box.show_hint(_NOT_YET)
         else:
-            self.box.show_report(report, stale=not is_of(report, layer))
+            self.box.show_report(report, stale=not is_of(report, map_))

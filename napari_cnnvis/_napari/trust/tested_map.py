@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, REGIONS_KEY, raw_map
+from napari_cnnvis._napari.layers.maps import MapLayer, map_of
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.session.rerun import plan_rerun
 from napari_cnnvis._napari.widgets.layer_picker import is_scan
 from napari_cnnvis.errors import MethodError
 
-__all__ = ["TRUST_KEY", "Subject", "is_of", "report_of", "subject_of"]
-
-#: metadata entry of a map's layer that holds its `TrustReport`
-TRUST_KEY = "trust report"
+__all__ = ["Subject", "is_of", "subject_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +116,8 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
     from napari_cnnvis.explain.record import checked_record
     from napari_cnnvis.explain.script import request_of
 
-    record = checked_record(layer.metadata[OVERLAY_KEY])
+    map_ = map_of(layer)
+    record = checked_record(None if map_ is None else map_.provenance)
     request_of(record)
     if not (record.get("scan") or {}).get("name") or not record.get("model"):
         raise MethodError(
@@ -132,22 +130,16 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
     if missing:
         raise MethodError(f"Open the map's scan '{missing[0]}' first.")
     scans = tuple(there[name] for name in names)
-    values = raw_map(layer)
-    if scans[0].data.shape != values.shape:
+    if scans[0].data.shape != map_.values.shape:
         raise MethodError(
             f"The map is not one of '{names[0]}' as it is now: their voxels differ. Open the scan that "
             "it was made from."
         )
     taken = tuple(snapshot(scan) for scan in scans)
-    return Subject(record, values, scans, taken, layer.metadata.get(REGIONS_KEY), loaded)
+    return Subject(record, map_.values, scans, taken, map_.scores, loaded)
 
 
-def report_of(layer: Any) -> Any:
-    """The report of a map's last test, or None."""
-    return None if layer is None else layer.metadata.get(TRUST_KEY)
-
-
-def is_of(report: Any, layer: Any) -> bool:
+def is_of(report: Any, map_: MapLayer) -> bool:
     """Whether a report is of the map that a layer shows now, and not of an earlier one."""
-    tested, now = report.attribution.data, raw_map(layer)
+    tested, now = report.attribution.data, map_.values
     return tested is now or (tested.shape == now.shape and bool((tested == now).all()))

@@ -10,20 +10,17 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 from superqt.utils import signals_blocked
 
-from napari_cnnvis._napari.layers.maps import is_overlay
-from napari_cnnvis._napari.layers.regions import is_contours
+from napari_cnnvis._napari.layers.maps import map_of
+from napari_cnnvis._napari.layers.metadata import is_aside
+from napari_cnnvis._napari.layers.regions import regions_of
 
-__all__ = ["NO_SCAN_KEY", "LayerPicker", "is_scan"]
-
-#: metadata entry of image layers that this plugin adds beside the scans, such as previews
-NO_SCAN_KEY = "not a scan"
+__all__ = ["LayerPicker", "is_scan"]
 
 
 def is_scan(layer: Any) -> bool:
     """Whether a layer is a 3D image, and not a map, contours or a network's input."""
     image = isinstance(layer, Image) and layer.ndim == 3
-    made = is_overlay(layer) or is_contours(layer) or NO_SCAN_KEY in layer.metadata
-    return image and not made
+    return image and not is_aside(layer) and map_of(layer) is None and regions_of(layer) is None
 
 
 class LayerPicker(QComboBox):
@@ -33,7 +30,7 @@ class LayerPicker(QComboBox):
     ----------
     viewer : napari.viewer.Viewer
     fits : callable
-        Says of a layer whether it is listed; scans by default.
+        Says of a layer whether it is listed, such as `map_of`; scans by default.
     none : str, optional
         The first entry, which stands for no layer.
     """
@@ -43,7 +40,7 @@ class LayerPicker(QComboBox):
     def __init__(
         self,
         viewer: Any,
-        fits: Callable[[Any], bool] = is_scan,
+        fits: Callable[[Any], Any] = is_scan,
         none: str | None = None,
         parent: QWidget | None = None,
     ) -> None:

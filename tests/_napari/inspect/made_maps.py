@@ -1,12 +1,13 @@
 """Maps with known clusters and peaks, as the panel "Explain CNN" adds them."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.layers.maps import CELLS_KEY, overlay_arguments
-from napari_cnnvis._napari.layers.scans import METADATA_KEY
+from napari_cnnvis._napari.layers.maps import overlay_arguments
+from napari_cnnvis._napari.layers.scans import scan_of
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.layers.layer_maps import nearest_cells
 from napari_cnnvis.explain.scoring.region_scores import RegionScores
@@ -27,18 +28,17 @@ def make_volume(orientation="RAS", affine=OBLIQUE):
     return Volume(data, affine, "scan").reoriented(orientation)
 
 
-def attribution(data, volume, regions=None, **more):
+def attribution(data, volume, regions=None, cells=None, **more):
     entries = {"method": "Grad-CAM", "class_name": "patient", "layer": "relu4", **more}
-    return Attribution(data.astype(np.float32), volume.affine, entries, volume, regions=regions)
+    return Attribution(
+        data.astype(np.float32), volume.affine, entries, volume, regions=regions, **cells or {}
+    )
 
 
 def add_map(viewer, scan, data, native=None, regions=None, **more):
     """An overlay as the panel "Explain CNN" adds it; `data` is on the scan layer's grid."""
-    made = attribution(data, Volume(data), regions, **more)
-    arguments = overlay_arguments(made, scan)
-    if native is not None:
-        arguments["metadata"][CELLS_KEY] = native
-    return viewer.add_image(made.data, **arguments)
+    made = attribution(data, Volume(data), regions, native, **more)
+    return viewer.add_image(made.data, **overlay_arguments(made, scan))
 
 
 def two_blobs():
@@ -79,21 +79,21 @@ def ucm_map(viewer, scan):
 
 
 def native_of(scan, shape, spec=None, alignment="stretch", grid=None, seed=0):
-    """Cells of a network's layer of this shape on a scan's layer, as the metadata holds them."""
-    known = scan.metadata[METADATA_KEY]
-    volume = Volume(scan.data, known["affine"], stored_orientation=known["stored_orientation"])
+    """Cells of a network's layer of this shape on a scan's layer, as an attribution has them."""
+    known = scan_of(scan)
+    volume = Volume(scan.data, known.affine, stored_orientation=known.stored_orientation)
     conformed = conform(volume, spec or InputSpec())
     cells = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     where = grid if alignment == "receptive field" else None
     near = nearest_cells(cells, conformed.data.shape, where)
-    return {
-        "cells": cells,
-        "nearest": lambda: conformed.back(near, 0),
+    cell_grid = {
         "affine": conformed.affine,
         "shape": conformed.data.shape,
         "grid": grid,
         "alignment": alignment,
     }
+    nearest = partial(conformed.back, near, 0)
+    return {"native": cells, "nearest": nearest, "cell_grid": cell_grid}
 
 
 def measured(qtbot, panel):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.inspect.label_volumes import names_of
+from napari_cnnvis._napari.layers.regions import regions_of
 from napari_cnnvis._napari.layers.scans import volume_to_layer
 from napari_cnnvis.scan.volume import Volume
 
@@ -63,7 +63,7 @@ def test_names_come_from_the_table_that_is_chosen(qtbot, panel, viewer, scan, tm
     (tmp_path / "other.txt").write_text("4000 elsewhere\n")
     panel.regions.take_names(str(tmp_path / "other.txt"))
     assert "none of the labels" in panel.regions.said.text()
-    assert names_of(atlas) == {1: "one", 5: "five"}
+    assert regions_of(atlas).names == {1: "one", 5: "five"}
 
 
 def test_a_file_that_is_no_atlas_is_one_plain_sentence(qtbot, panel, viewer, scan, tmp_path):
@@ -88,6 +88,6 @@ def test_an_atlas_is_laid_on_a_scan_before_there_is_a_map(qtbot, panel, viewer, 
     panel.regions.open_atlas(str(tmp_path / "atlas.nii.gz"))
     qtbot.waitUntil(lambda: "atlas" in viewer.layers, timeout=30_000)
     assert panel.regions.said.text() == "Names from atlas.tsv."
-    assert names_of(viewer.layers["atlas"]) == {17: "first", 53: "second"}
+    assert regions_of(viewer.layers["atlas"]).names == {17: "first", 53: "second"}
     add_map(viewer, scan, data)
     assert [row.name for row in measured(qtbot, panel)] == ["first", "second"]

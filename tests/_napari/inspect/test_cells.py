@@ -11,7 +11,7 @@ from napari.layers import Labels
 
 from napari_cnnvis._napari.inspect.cells import Field, NativeCells
 from napari_cnnvis._napari.inspect.marks import FIELD_NAME, outline
-from napari_cnnvis._napari.layers.maps import CELLS_KEY, style_overlay
+from napari_cnnvis._napari.layers.maps import mark_as_map, style_overlay
 from napari_cnnvis._napari.layers.place import affine_of
 from napari_cnnvis._napari.layers.scans import volume_to_layer
 from napari_cnnvis.models.receptive_field import LayerGrid
@@ -52,7 +52,7 @@ def test_native_cells_are_the_librarys_and_each_voxel_knows_its_own(panel, viewe
     grid = NativeCells.of(layer).grid
     for voxel in np.ndindex(data.shape):
         cell = grid.cell_at(voxel)
-        assert layer.data[voxel] == (0 if cell is None else native["cells"][cell])
+        assert layer.data[voxel] == (0 if cell is None else native["native"][cell])
     assert layer.interpolation2d == layer.interpolation3d == "nearest"
     assert panel.view.values is layer.data
     panel.native_cells.setChecked(False)
@@ -66,8 +66,8 @@ def test_cell_size_is_told_in_mm_along_the_shown_axes(panel, viewer, scan):
     # the scan's spacing is 2 (S), 1.5 (A), 1 (R) mm; 20 x 22 x 24 voxels
     assert panel.native_cells.text() == "Native cells (8 × 3 × 6 mm)"
     assert panel.native_cells.isEnabled()
-    little = {key: native[key] for key in ("cells", "nearest")}
-    layer.metadata = {**layer.metadata, CELLS_KEY: little}
+    little = {key: native[key] for key in ("native", "nearest")}
+    mark_as_map(layer, attribution(two_blobs(), Volume(two_blobs()), cells=little))
     assert panel.native_cells.text() == "Native cells (4 × 11 × 5)"
     panel.native_cells.setChecked(True)
     np.testing.assert_array_equal(layer.data, native["nearest"]())
@@ -93,9 +93,9 @@ def test_cells_follow_when_the_layer_shows_another_map(panel, viewer, scan):
     panel.native_cells.setChecked(True)
     other = native_of(scan, (2, 2, 2), seed=1)
     made = attribution(two_blobs(), Volume(two_blobs()))
-    both = {"native": other["cells"], "nearest": other["nearest"]}
-    style_overlay(layer, dataclasses.replace(made, **both))
-    assert set(np.unique(layer.data)) == set(np.unique(other["cells"]))
+    del other["cell_grid"]
+    style_overlay(layer, dataclasses.replace(made, **other))
+    assert set(np.unique(layer.data)) == set(np.unique(other["native"]))
     assert panel.native_cells.isChecked()
     style_overlay(layer, made)
     assert not panel.native_cells.isChecked()
@@ -110,7 +110,7 @@ def test_receptive_field_box_holds_the_voxels_that_the_cell_sees(panel, viewer, 
     native = native_of(scan, (4, 3, 5), SPECS[name], "receptive field", grid)
     layer = add_map(viewer, scan, two_blobs().reshape(data.shape), native)
     cells = NativeCells.of(layer).grid
-    to_input = np.linalg.inv(native["affine"]) @ affine_of(layer)
+    to_input = np.linalg.inv(native["cell_grid"]["affine"]) @ affine_of(layer)
     voxels = np.argwhere(np.ones(data.shape, bool))
     places = voxels @ to_input[:3, :3].T + to_input[:3, 3]
     for cell in itertools.product((0, 2), (1, 2), (0, 3)):
@@ -124,7 +124,9 @@ def test_receptive_field_box_holds_the_voxels_that_the_cell_sees(panel, viewer, 
             continue
         np.testing.assert_array_equal(seen.min(axis=0), low)
         np.testing.assert_array_equal(seen.max(axis=0), high)
-        sides = np.multiply(grid.size, np.linalg.norm(native["affine"][:3, :3], axis=0))
+        sides = np.multiply(
+            grid.size, np.linalg.norm(native["cell_grid"]["affine"][:3, :3], axis=0)
+        )
         assert sorted(field.size_mm) == pytest.approx(sorted(sides))
 
 

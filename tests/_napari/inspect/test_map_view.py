@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 
-from napari_cnnvis._napari.layers.maps import RAW_KEY, style_overlay
+from napari_cnnvis._napari.layers.maps import map_of, style_overlay
 from napari_cnnvis.evaluate.clustering import clusters
 
 from .made_maps import add_map, attribution, make_volume, two_blobs
@@ -105,7 +105,7 @@ def test_small_clusters_are_hidden_and_the_very_same_map_comes_back(panel, viewe
     assert layer.data[13, 16, 19] == 0
     assert layer.data[3, 5, 6] == np.float32(0.6)
     assert panel.cluster_count.text() == "1 of 2 clusters shown"
-    assert layer.metadata[RAW_KEY] is raw
+    assert map_of(layer).values is raw
     np.testing.assert_array_equal(raw, data)
     panel.minimum.setValue(0)
     assert layer.data is raw
@@ -134,7 +134,7 @@ def test_another_map_in_the_same_layer_is_filtered_and_kept_as_well(panel, viewe
     panel.minimum.setValue(100)
     other = attribution(np.flip(two_blobs(), 0).copy(), make_volume())
     style_overlay(layer, other)
-    assert layer.metadata[RAW_KEY] is other.data
+    assert map_of(layer).values is other.data
     assert (layer.data != 0).sum() == 60
     panel.minimum.setValue(0)
     assert layer.data is other.data
@@ -168,4 +168,4 @@ def test_duplicate_of_a_filtered_map_has_all_its_values_again(panel, viewer, sca
     viewer.add_layer(copy := Layer.create(*layer.as_layer_data_tuple()))
     panel.map.choose(copy)
     np.testing.assert_array_equal(copy.data, two_blobs())
-    assert RAW_KEY not in copy.metadata
+    assert map_of(copy).values is copy.data

@@ -3,7 +3,7 @@
 import numpy as np
 
 from napari_cnnvis._napari.inspect.marks import FIELD_NAME
-from napari_cnnvis._napari.layers.maps import RAW_KEY
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis.models.receptive_field import LayerGrid
 
 from .made_maps import add_atlas, add_map, click, native_of, two_blobs
@@ -31,7 +31,7 @@ def test_closing_the_panel_puts_everything_back(panel, viewer, scan):
     assert layer.data is raw
     assert layer.colormap is plain
     assert layer.interpolation2d == smooth
-    assert RAW_KEY not in layer.metadata
+    assert map_of(layer).values is raw
     assert list(viewer.layers) == [scan, layer]
     panel.docked()
     assert panel.view.layer is layer

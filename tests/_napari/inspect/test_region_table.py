@@ -4,11 +4,9 @@ import csv
 
 import numpy as np
 import pytest
-from napari.layers import Labels
 
 import napari_cnnvis as cv
 from napari_cnnvis._napari.inspect import region_table as inspect_regions
-from napari_cnnvis._napari.inspect.label_volumes import names_of
 from napari_cnnvis._napari.layers.maps import style_overlay
 from napari_cnnvis._napari.layers.place import affine_of
 from napari_cnnvis.evaluate.roi_tables import roi_table
@@ -109,19 +107,3 @@ def test_regions_of_a_sample_are_offered_where_they_are_there(
     assert row.name == "changed by the simulation"
     assert row.volume_mm3 == pytest.approx(27 * 3)
     assert panel.regions.sample_button.isHidden()
-
-
-@pytest.mark.parametrize(
-    ("features", "expected"),
-    [
-        ({}, {}),
-        ({"index": [3, 8], "name": ["a", "b"]}, {3: "a", 8: "b"}),
-        ({"name": ["background", "a", "b"]}, {0: "background", 1: "a", 2: "b"}),
-        ({"index": [3, 8], "size": [1.5, 2]}, {}),
-        ({"index": [3, 8], "Region": ["a", None], "colour": ["red", "blue"]}, {3: "a"}),
-    ],
-)
-def test_names_are_found_in_the_features(features, expected):
-    layer = Labels(np.zeros((2, 2, 2), int))
-    layer.features = features
-    assert names_of(layer) == expected

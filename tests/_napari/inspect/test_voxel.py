@@ -7,10 +7,10 @@ import pytest
 from napari.layers import Image
 
 from napari_cnnvis._napari.inspect.chain import DropPlot
-from napari_cnnvis._napari.inspect.marks import MARK_KEY
 from napari_cnnvis._napari.layers.maps import style_overlay
+from napari_cnnvis._napari.layers.metadata import is_aside
 from napari_cnnvis._napari.layers.place import affine_of, place_text
-from napari_cnnvis._napari.layers.scans import METADATA_KEY
+from napari_cnnvis._napari.layers.scans import ScanLayer, set_scan
 from napari_cnnvis.scan.volume import Volume
 
 from .made_maps import SHAPE, add_map, attribution, click, two_blobs, ucm_map
@@ -20,8 +20,7 @@ def test_places_without_a_known_orientation_have_no_letters():
     layer = Image(np.zeros(SHAPE), scale=(2, 2, 3))
     np.testing.assert_array_equal(affine_of(layer), np.diag([2, 2, 3, 1]))
     assert place_text(layer, (1.4, -2.6, 3)) == "1, -3, 3 mm"
-    known = {"affine": np.eye(4), "orientation_known": True}
-    layer.metadata = {METADATA_KEY: known}
+    set_scan(layer, ScanLayer(np.eye(4)))
     assert place_text(layer, (24.2, -31.6, 8)) == "R 24, P 32, S 8 mm"
 
 
@@ -94,7 +93,7 @@ def test_marked_voxel_is_a_layer_that_changes_no_selection(panel, viewer, scan):
     viewer.layers.selection.active = layer
     click(viewer, panel, scan, (4, 5, 6))
     mark = viewer.layers[-1]
-    assert mark.metadata[MARK_KEY]
+    assert is_aside(mark)
     np.testing.assert_allclose(mark.data_to_world(mark.data[0]), scan.data_to_world((4, 5, 6)))
     assert viewer.layers.selection.active is layer
     click(viewer, panel, scan, (7, 8, 9))

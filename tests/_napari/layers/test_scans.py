@@ -1,5 +1,7 @@
 """Scans as layers: geometry, chirality, reading and writing through napari's contributions."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,13 +12,16 @@ from napari.layers import Image
 from napari_cnnvis._napari.contributions import get_reader, write_scan
 from napari_cnnvis._napari.layers.maps import overlay_arguments
 from napari_cnnvis._napari.layers.scans import (
-    METADATA_KEY,
+    ScanLayer,
     layer_to_volume,
+    scan_of,
+    set_scan,
     snapshot,
     volume_to_layer,
 )
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.scan.volume import Volume
 
 
@@ -68,7 +73,7 @@ def test_world_coordinates_are_minus_millimetres_superior_anterior_right(name):
     volume = Volume(np.zeros((5, 6, 7)), AFFINES[name])
     data, attributes = volume_to_layer(volume)
     layer = Image(data, **attributes)
-    affine = attributes["metadata"][METADATA_KEY]["affine"]
+    affine = scan_of(attributes).affine
     for index in ([0, 0, 0], [1, 2, 3], [4, 0, 2]):
         right, anterior, superior = (affine @ [*index, 1])[:3]
         np.testing.assert_allclose(
@@ -91,7 +96,7 @@ def test_oblique_scan_keeps_its_centre_and_spacing():
 def test_left_stays_left_in_3d(name):
     data, attributes = volume_to_layer(Volume(np.zeros((5, 6, 7)), AFFINES[name]))
     layer = Image(data, **attributes)
-    to_ras = attributes["metadata"][METADATA_KEY]["affine"][:3, :3]
+    to_ras = scan_of(attributes).affine[:3, :3]
     to_world = np.linalg.inv(layer._transforms[1:].simplified.inverse.linear_matrix)
     assert np.sign(np.linalg.det(to_ras)) * np.sign(np.linalg.det(to_world)) == 1
 
@@ -173,3 +178,37 @@ def test_other_files_are_left_to_other_readers():
     assert get_reader("picture.png") is None
     assert get_reader(["a.nii", "b.png"]) is None
     assert get_reader(["a.nii", "b.mgz"]) is not None
+
+
+def test_scan_of_a_layer_is_what_its_volume_knew(tmp_path):
+    write_nifti(tmp_path / "scan.nii.gz", AFFINES["LPI"])
+    volume = read_volume(tmp_path / "scan.nii.gz")
+    data, attributes = volume_to_layer(volume)
+    layer = Image(data, **attributes)
+    for known in (scan_of(layer), scan_of(attributes)):
+        assert known.source == volume.source
+        assert known.stored_orientation == "LPI"
+        assert known.orientation_known
+        assert known.header == volume.header
+        assert known.notes == volume.notes
+        np.testing.assert_array_equal(known.affine, volume.reoriented("SAR").affine)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *({"affine": None}, {"affine": np.eye(3)}, {"affine": np.zeros((4, 4))}),
+        *({"affine": np.full((4, 4), np.nan)}, {"affine": [["a"] * 4] * 4}),
+        *({"orientation_known": "yes"}, {"stored_orientation": 3}, {"stored_orientation": "LLL"}),
+        *({"source": None}, {"header": {}}, {"notes": "doubtful"}, {"notes": 3}),
+    ],
+    ids=str,
+)
+def test_damaged_facts_are_not_taken(damaged):
+    layer = Image(np.ones((2, 2, 2)))
+    known = ScanLayer(np.eye(4), True, "LAS", "scan.nii")
+    set_scan(layer, known)
+    np.testing.assert_array_equal(scan_of(layer).affine, np.eye(4))
+    set_scan(layer, replace(known, **damaged))
+    assert scan_of(layer) is None
+    assert layer_to_volume(*snapshot(layer)).source == ""

@@ -11,9 +11,10 @@ from qtpy.QtWidgets import QDialog, QPushButton
 import napari_cnnvis as cv
 from napari_cnnvis._napari.contributions import read_scans
 from napari_cnnvis._napari.explain.panel import ExplainPanel
-from napari_cnnvis._napari.layers.maps import CELLS_KEY, OVERLAY_KEY, is_overlay
+from napari_cnnvis._napari.layers.maps import map_arguments, map_of
 from napari_cnnvis._napari.maps.comparison import grid_of
 from napari_cnnvis._napari.maps.panel import MapsPanel
+from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.reading import READING, how_to_read
 from napari_cnnvis.explain.request import METHODS
 from napari_cnnvis.models.settings import Recipe
@@ -76,7 +77,7 @@ def run(qtbot, panel, method, layer=None, relu=True):
     panel.run()
     settle(qtbot, panel)
     assert "⚠" not in panel.status.text()
-    return next(layer for layer in reversed(panel._viewer.layers) if is_overlay(layer))
+    return next(layer for layer in reversed(panel._viewer.layers) if map_of(layer) is not None)
 
 
 def test_without_maps_it_says_where_they_come_from(maps):
@@ -152,7 +153,7 @@ def test_the_difference_is_exact(qtbot, panel, maps, viewer):
     maps.subtract.click()
     found = viewer.layers[-1]
     np.testing.assert_array_equal(found.data, b.data - a.data)
-    assert found.metadata[OVERLAY_KEY]["method"] == "Difference"
+    assert map_of(found).provenance["method"] == "Difference"
     for corner in ((0, 0, 0), (3, 2, 1)):
         np.testing.assert_allclose(found.data_to_world(corner), a.data_to_world(corner))
     maps.list.setCurrentRow(0)
@@ -243,7 +244,7 @@ def test_a_saved_map_comes_back_with_its_looks(qtbot, panel, maps, viewer, tmp_p
     np.testing.assert_array_equal(found.data, overlay.data)
     assert found.colormap.name == overlay.colormap.name
     assert found.contrast_limits == overlay.contrast_limits
-    assert is_overlay(found)
+    assert map_of(found) is not None
     np.testing.assert_allclose(found.data_to_world((1, 2, 3)), overlay.data_to_world((1, 2, 3)))
     assert found in maps.ticked
 
@@ -259,17 +260,17 @@ def test_level_weights_redraw_without_a_run(qtbot, panel):
     assert not panel.jobs.busy
     assert not np.array_equal(overlay.data, before)
     weights = [1.0] + [0.0] * (len(sliders) - 1)
-    assert overlay.metadata[OVERLAY_KEY]["level_weights"] == weights
+    assert map_of(overlay).provenance["level_weights"] == weights
     expected = cv.remap(
-        panel.session.result.outcome, overlay.metadata[OVERLAY_KEY]["class"], level_weights=weights
+        panel.session.result.outcome, map_of(overlay).provenance["class"], level_weights=weights
     )
     np.testing.assert_array_equal(overlay.data, expected.data)
 
 
 def test_overlays_know_their_cells(qtbot, panel):
     overlay = run(qtbot, panel, "grad-cam", "layer2.0")
-    cells = overlay.metadata[CELLS_KEY]
-    assert set(np.unique(cells["nearest"]())) == set(np.unique(cells["cells"]))
+    cells = map_of(overlay).cells
+    assert set(np.unique(cells.nearest())) == set(np.unique(cells.values))
 
 
 def test_how_to_read_it(qtbot, panel, maps):
@@ -336,10 +337,9 @@ def test_testing_a_map_runs_no_code_of_its_record(viewer, changed_map):
 
 
 def test_markup_in_a_record_is_shown_as_it_is(viewer, maps, changed_map):
-    data, arguments, _ = read_scans(str(changed_map))[0]
-    record = {**arguments["metadata"][OVERLAY_KEY], "class_name": "<img src='file:///x.png'>"}
-    arguments["metadata"] = {**arguments["metadata"], OVERLAY_KEY: record}
-    viewer.add_image(data, **arguments)
+    made = Attribution.load(changed_map)
+    made.provenance["class_name"] = "<img src='file:///x.png'>"
+    viewer.add_image(made.data, **map_arguments({}, made))
     maps.list.setCurrentRow(0)
     assert "&lt;img" in maps.about.text()
     assert "<img" not in maps.about.text()

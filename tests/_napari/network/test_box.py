@@ -9,8 +9,9 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain.panel import ExplainPanel
-from napari_cnnvis._napari.layers.scans import volume_to_layer
-from napari_cnnvis._napari.widgets.layer_picker import NO_SCAN_KEY
+from napari_cnnvis._napari.layers.maps import map_of
+from napari_cnnvis._napari.layers.scans import scan_of, volume_to_layer
+from napari_cnnvis._napari.widgets.layer_picker import is_scan
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
 from napari_cnnvis.models.settings import Recipe, file_hash, remember, remembered
 
@@ -250,7 +251,7 @@ def test_several_channels_ask_for_one_layer_each(qtbot, panel, box):
     panel.run()
     settle(qtbot, panel)
     overlay = panel.viewer.layers[-1]
-    assert overlay.metadata["attribution"]["scan"]["other_channels"][0]["name"] == "flair"
+    assert map_of(overlay).scan["other_channels"][0]["name"] == "flair"
     panel.use_model(cv.Model(small(), device="cpu"))
     assert box.channels.pickers == []
     settle(qtbot, panel)
@@ -279,7 +280,7 @@ def test_a_regression_has_values_and_no_choice_of_scores(qtbot, panel, box):
     form.choose_class(1)
     panel.run()
     settle(qtbot, panel)
-    assert panel.viewer.layers[-1].metadata["attribution"]["score"] == "value"
+    assert map_of(panel.viewer.layers[-1]).provenance["score"] == "value"
 
 
 def test_the_models_input_is_shown_and_follows_the_settings(qtbot, panel, box):
@@ -289,7 +290,7 @@ def test_the_models_input_is_shown_and_follows_the_settings(qtbot, panel, box):
     box.settings.preview.setChecked(True)
     qtbot.waitUntil(lambda: len(panel.viewer.layers) == 2, timeout=20_000)
     shown = panel.viewer.layers[-1]
-    assert shown.metadata[NO_SCAN_KEY]
+    assert not is_scan(shown)
     assert shown.data.shape == (24, 24, 24)
     assert shown.data.max() == 1
     middle = (np.array(shown.data.shape) - 1) / 2
@@ -336,7 +337,7 @@ def test_a_net_that_takes_volumes_as_stored_sees_the_file_not_the_display(qtbot,
     panel.run()
     settle(qtbot, panel)
     expected = cv.grad_cam(model, volume, 1, "0")
-    found = cv.Volume(panel.viewer.layers[-1].data, layer.metadata["napari_cnnvis"]["affine"])
+    found = cv.Volume(panel.viewer.layers[-1].data, scan_of(layer).affine)
     np.testing.assert_allclose(found.reoriented("LAS").data, expected.data, atol=1e-6)
 
 
@@ -357,7 +358,7 @@ def test_gradient_methods_change_without_another_run(qtbot, panel):
         assert not panel.jobs.busy
         assert overlay.name.startswith(name)
     form.relu.click()
-    assert overlay.metadata["attribution"]["relu"] is False
+    assert map_of(overlay).provenance["relu"] is False
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", json.dumps({"a": 1}).encode()])

@@ -10,6 +10,7 @@ from qtpy.QtGui import QDropEvent
 from torch import nn
 
 import napari_cnnvis as cv
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.scans.scan_table import MARK, NAME
 from napari_cnnvis.models.model import Model
@@ -108,7 +109,7 @@ def test_closing_explain_cnn_leaves_the_network_the_method_and_the_run(
     qtbot.waitUntil(lambda: not panel.runs.running, timeout=60_000)
     idle(qtbot, panel)
     assert all(row.mapped for row in panel.scans.table.rows[:6])
-    assert panel.screen.overlay.metadata["attribution"]["method"] == "HiResCAM"
+    assert map_of(panel.screen.overlay).provenance["method"] == "HiResCAM"
 
 
 def test_no_other_panel_is_needed(qtbot, open_panel, study, model):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis._napari.scans.scan_table import PREDICTION
 
 from .study_steps import column, expected_map, idle, open_study, run_on_all, show, write_scan
@@ -33,7 +34,7 @@ def test_maps_of_all_scans_come_from_the_store(qtbot, open_panel, study, model, 
             np.testing.assert_allclose(
                 overlay.data_to_world(corner), panel.layer.data_to_world(corner)
             )
-        assert overlay.metadata["attribution"]["scan"]["name"] == panel.layer.name
+        assert map_of(overlay).scan["name"] == panel.layer.name
         assert panel.viewer.layers == [panel.layer, overlay]
         assert (overlay.opacity, overlay.gamma, overlay.visible) == (0.4, 0.8, True)
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_cnnvis._napari.layers.scans import scan_of
+
 from .study_steps import open_study, show, write_scan
 
 
@@ -49,10 +51,10 @@ def test_the_layer_is_exactly_the_one_that_the_reader_gives(qtbot, open_panel, t
     np.testing.assert_allclose(layer.scale, arguments["scale"])
     np.testing.assert_allclose(layer.translate, arguments["translate"])
     assert layer.name == "b"
-    known, expected = (m["napari_cnnvis"] for m in (layer.metadata, arguments["metadata"]))
-    np.testing.assert_array_equal(known["affine"], expected["affine"])
-    for key in ("stored_orientation", "source", "orientation_known"):
-        assert known[key] == expected[key]
+    known, expected = scan_of(layer), scan_of(arguments)
+    np.testing.assert_array_equal(known.affine, expected.affine)
+    for name in ("stored_orientation", "source", "orientation_known"):
+        assert getattr(known, name) == getattr(expected, name)
     span = panel.viewer.dims.range
     inside = [np.clip(p, min(r[:2]), max(r[:2])) for p, r in zip(point, span, strict=True)]
     np.testing.assert_allclose(panel.viewer.dims.point, inside, atol=1e-9)

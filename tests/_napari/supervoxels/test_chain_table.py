@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, REGIONS_KEY
+from napari_cnnvis._napari.layers.maps import map_arguments, mark_as_map
 from napari_cnnvis._napari.widgets.words import volume_text
+from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.scoring.region_scores import RegionScores
 from napari_cnnvis.models.outputs import Outputs
 
@@ -131,10 +132,15 @@ def scores_of(hierarchy):
     )
 
 
-def add_map(viewer, scores, class_=1, **more):
-    shown = {"class": class_, "class_name": "patient", "score": "logit", **more}
-    metadata = {OVERLAY_KEY: shown, REGIONS_KEY: scores}
-    return viewer.add_image(np.zeros(scores.hierarchy.leaves.shape), metadata=metadata)
+def map_with(scores, **more):
+    shown = {"method": "UCM sensitivity", "class": 1, "class_name": "patient", "score": "logit"}
+    volume = cv.Volume(np.zeros(scores.hierarchy.leaves.shape))
+    return Attribution(volume.data, volume.affine, shown | more, volume, regions=scores)
+
+
+def add_map(viewer, scores):
+    made = map_with(scores)
+    return viewer.add_image(made.data, **map_arguments({}, made))
 
 
 def test_drops_of_a_map_of_this_hierarchy_are_shown_while_it_is_there(built, scan):
@@ -150,9 +156,7 @@ def test_drops_of_a_map_of_this_hierarchy_are_shown_while_it_is_there(built, sca
     nodes = layer.features["index"] - 1
     np.testing.assert_array_equal(layer.features["drop"], drops[nodes])
     assert built.chain.item(len(built.chain.nodes) - 1, 4).text() == f"{drops[-1]:+.2g}"
-    overlay.metadata = overlay.metadata | {
-        OVERLAY_KEY: {"class": 0, "class_name": "control", "score": "logit", "shown": "0"}
-    }
+    mark_as_map(overlay, map_with(scores, **{"class": 0, "class_name": "control", "shown": "0"}))
     drops = scores.values(0, "drop", "logit", "0")
     np.testing.assert_array_equal(layer.features["drop"], drops[nodes])
     built.viewer.layers.remove(overlay)

@@ -5,7 +5,7 @@ import pytest
 from napari.layers import Labels
 
 import napari_cnnvis as cv
-from napari_cnnvis._napari.layers.regions import HIERARCHY_KEY
+from napari_cnnvis._napari.layers.regions import regions_of
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot, volume_to_layer
 from napari_cnnvis._napari.supervoxels.panel import _BOUNDARIES, SupervoxelPanel
 from napari_cnnvis.ucm.build import BOUNDARIES
@@ -34,7 +34,7 @@ def test_built_hierarchy_is_the_librarys_and_lies_on_the_scan(built, scan):
     layer = labels_of(built)
     assert isinstance(layer, Labels)
     expected = cv.build_hierarchy(layer_to_volume(*snapshot(scan)))
-    kept = layer.metadata[HIERARCHY_KEY]
+    kept = regions_of(layer).hierarchy
     np.testing.assert_array_equal(kept.leaves, expected.leaves)
     np.testing.assert_array_equal(kept.parents, expected.parents)
     for corner in ((0, 0, 0), (3, 5, 7), (20, 1, 2)):

@@ -11,11 +11,11 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain.panel import ExplainPanel
-from napari_cnnvis._napari.layers.maps import OVERLAY_KEY, overlay_arguments, style_overlay
+from napari_cnnvis._napari.layers.maps import map_of, overlay_arguments, style_overlay
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot, volume_to_layer
 from napari_cnnvis._napari.trust.panel import TrustPanel
 from napari_cnnvis._napari.trust.plot_window import picture_of
-from napari_cnnvis._napari.trust.tested_map import TRUST_KEY, subject_of
+from napari_cnnvis._napari.trust.tested_map import subject_of
 from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
 from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.explain.run import explain
@@ -109,7 +109,7 @@ def test_all_tests_give_one_verdict_and_findings(qtbot, panel, viewer, scan, exp
     layer, made = add_map(viewer, scan, explain_panel.network.model)
     assert "Not tested yet" in panel.box.verdict.text()
     report = run_tests(qtbot, panel, tuple(TRUST_TESTS))
-    assert layer.metadata[TRUST_KEY] is report
+    assert map_of(layer).trust is report
     np.testing.assert_array_equal(report.attribution.data, made.data)
     assert report.attribution.provenance["method"] == "Grad-CAM"
     assert report.verdict in panel.box.verdict.text()
@@ -225,7 +225,7 @@ def test_the_network_comes_from_its_file(qtbot, panel, viewer, scan, tmp_path):
     run_tests(qtbot, panel)  # with the network that was chosen instead
     panel.session.forget()
     assert "Traceback" not in panel.status.text()
-    assert layer.metadata[TRUST_KEY] is panel.report  # the last verdict is kept
+    assert map_of(layer).trust is panel.report  # the last verdict is kept
 
 
 def test_a_sensitivity_map_is_tested_on_its_own_regions(qtbot, panel, viewer, scan, explain_panel):
@@ -245,9 +245,9 @@ def test_what_cannot_be_tested_says_why(qtbot, panel, viewer, scan, explain_pane
     elif missing == "shape":
         scan.data = np.zeros((5, 6, 7), np.float32)
     elif missing == "method":
-        layer.metadata[OVERLAY_KEY]["method"] = "Difference"
+        map_of(layer).provenance["method"] = "Difference"
     else:
-        del layer.metadata[OVERLAY_KEY]["model"]
+        del map_of(layer).provenance["model"]
     panel.test_button.click()
     settle(qtbot, panel)
     text = panel.status.text()
@@ -313,7 +313,7 @@ def test_the_chosen_map_may_go_while_it_is_tested(qtbot, panel, viewer, scan, ex
     viewer.layers.remove(layer)
     settle(qtbot, panel)
     assert "Make a map first" in panel.box.verdict.text()
-    assert layer.metadata[TRUST_KEY].edges is not None
+    assert map_of(layer).trust.edges is not None
 
 
 def test_closing_leaves_nothing_connected(qtbot, viewer, scan, explain_panel):
@@ -332,4 +332,4 @@ def test_closing_leaves_nothing_connected(qtbot, viewer, scan, explain_panel):
     QApplication.sendPostedEvents(panel, QEvent.Type.DeferredDelete)
     qtbot.waitUntil(lambda: not runner.busy, timeout=60_000)
     assert len(layer.events.data.callbacks) == count
-    assert TRUST_KEY not in layer.metadata
+    assert map_of(layer).trust is None
