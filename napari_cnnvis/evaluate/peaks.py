@@ -140,7 +140,7 @@ def find_peaks(
     --------
     >>> map = np.zeros((5, 5, 5))
     >>> map[1, 2, 3] = 7
-    >>> find_peaks(map, np.diag([2, 2, 2, 1]))
+    >>> find_peaks(map, np.diag([2.0, 2, 2, 1]))
     [Peak(voxel=(1, 2, 3), mm=(2.0, 4.0, 6.0), value=7.0)]
     """
     return find_extrema(map, affine, signed).peaks(n, minimum_distance_mm, threshold, inside)
