@@ -8,6 +8,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from napari_cnnvis.explain.registry import methods
+from napari_cnnvis.explain.request import ExplainRequest
+
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 settings.register_profile(
     "project", deadline=None, max_examples=50, derandomize=True, database=None
@@ -44,6 +47,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fitting():
+    """A request with those of some parameters that the method has."""
+
+    def make(method, target, **parameters):
+        known = methods()[method].parameters()
+        return ExplainRequest(method, target, **{n: v for n, v in parameters.items() if n in known})
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import napari_cnnvis as cv
-from napari_cnnvis.explain.methods.gradient import gradient_maps
-from napari_cnnvis.explain.request import GRADIENT
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.networks.vox import VoxResNetGAP
+
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -64,7 +65,7 @@ def test_cam(models, volume):
 
 @pytest.mark.parametrize("method", GRADIENT)
 def test_gradient_methods_of_all_layers(models, volume, method):
-    cpu, gpu = (gradient_maps(method, m, volume, 1, "all", relu=False) for m in models)
+    cpu, gpu = (explain(m, volume, method, target=1, layer="all", relu=False) for m in models)
     for name in cpu:
         assert_equal_maps(cpu[name], gpu[name])
 
@@ -80,7 +81,14 @@ def test_incremental_and_full_passes_on_the_gpu(models, volume, baseline):
     hierarchy = cv.build_hierarchy(volume)
     full, incremental = (
         cv.sensitivity(
-            models[1], volume, hierarchy, 1, baseline, score="logit", levels=[20, 8], engine=engine
+            models[1],
+            volume,
+            hierarchy,
+            1,
+            baseline=baseline,
+            score="logit",
+            levels=[20, 8],
+            engine=engine,
         )
         for engine in ("full", "incremental")
     )
@@ -96,7 +104,7 @@ def test_half_precision_is_near_and_says_how_near(models, volume):
 
 
 def test_boxes(models, volume):
-    maps = [cv.box_sensitivity(m, volume, 1, 5, 4, score="logit") for m in models]
+    maps = [cv.box_sensitivity(m, volume, 1, size=5, stride=4, score="logit") for m in models]
     assert_equal_maps(*maps)
 
 
@@ -110,7 +118,7 @@ def test_windows(windowed, volume):
     cpu, gpu = (model.predict(volume) for model in windowed)
     np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     assert_equal_maps(*(cv.cam(model, volume, 1) for model in windowed))
-    assert_equal_maps(*(gradient_maps("layercam", m, volume, 1, "conv1c") for m in windowed))
+    assert_equal_maps(*(explain(m, volume, "layercam", target=1, layer="conv1c") for m in windowed))
 
 
 def test_sensitivity_with_windows(windowed, volume):
@@ -132,12 +140,14 @@ def test_two_channels(two_channels, volume, baseline):
     scan = volume, cv.Volume(volume.data[::-1].copy())
     hierarchy = cv.build_hierarchy(volume)
     maps = [
-        cv.sensitivity(model, scan, hierarchy, 1, baseline, score="logit", levels=[12, 8])
+        cv.sensitivity(model, scan, hierarchy, 1, baseline=baseline, score="logit", levels=[12, 8])
         for model in two_channels
     ]
     assert maps[1].provenance["engine"]["engine"] == "incremental"
     assert_equal_maps(*maps)
-    assert_equal_maps(*(gradient_maps("hirescam", m, scan, 1, "conv1c") for m in two_channels))
+    assert_equal_maps(
+        *(explain(m, scan, "hirescam", target=1, layer="conv1c") for m in two_channels)
+    )
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "regression"])
@@ -151,7 +161,9 @@ def test_one_output(volume, output):
     np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     for target in (0, 1):
         assert_equal_maps(*(cv.cam(model, volume, target) for model in models))
-        assert_equal_maps(*(cv.box_sensitivity(m, volume, target, 5, 6) for m in models))
+        assert_equal_maps(
+            *(cv.box_sensitivity(m, volume, target, size=5, stride=6) for m in models)
+        )
 
 
 def test_a_model_that_is_dropped_gives_its_memory_back(volume):
@@ -163,7 +175,7 @@ def test_a_model_that_is_dropped_gives_its_memory_back(volume):
         model = cv.Model(VoxResNetGAP(), device="cuda")
         hierarchy = cv.build_hierarchy(volume)
         return [
-            gradient_maps("layercam", model, volume, 1, "all"),
+            explain(model, volume, "layercam", target=1, layer="all"),
             cv.sensitivity(model, volume, hierarchy, 1, levels=[12]),
         ]
 

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 import napari_cnnvis
-from napari_cnnvis.explain.request import ExplainRequest
 
 ROOT = Path(napari_cnnvis.__file__).parents[1]
 LAZY = ("napari_cnnvis", "napari_cnnvis.cohort", "napari_cnnvis.evaluate")
@@ -67,6 +66,7 @@ def test_no_function_is_named_as_a_module_beside_it():
     """Else the module would take the function's place once it is imported."""
     for package in map(import_module, LAZY):
         modules = {path.stem for path in Path(package.__file__).parent.iterdir()}
+        modules.discard("explain")  # can be called itself
         assert not modules & set(package.__all__)
 
 
@@ -135,27 +135,13 @@ def test_a_circle_would_be_found():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(
-    ("function", "method", "shared"),
-    [
-        ("cam", "cam", {"alignment"}),
-        ("grad_cam", "grad-cam", {"layer", "relu", "score", "alignment"}),
-        (
-            "sensitivity",
-            "sensitivity",
-            {
-                *("baseline", "margin", "quantity", "score", "join", "smooth"),
-                *("time_budget", "precision"),
-            },
-        ),
-    ],
-)
-def test_a_requests_defaults_are_the_functions(function, method, shared):
-    request = ExplainRequest(method, 0)
-    parameters = inspect.signature(getattr(napari_cnnvis, function)).parameters
-    assert shared == set(parameters) & set(ExplainRequest.__dataclass_fields__) - {"target"}
-    for name in shared:
-        assert getattr(request, name) == parameters[name].default
+@pytest.mark.parametrize("method", napari_cnnvis.methods().values(), ids=lambda m: m.key)
+def test_a_methods_function_has_its_parameters_and_defaults(method):
+    given = inspect.signature(getattr(napari_cnnvis, method.function)).parameters
+    for name, parameter in method.parameters().items():
+        assert parameter.checked(given[name].default) == method().parameters()[name].default
+    after = list(given)[list(given).index("target") + 1 :]
+    assert all(given[name].kind is inspect.Parameter.KEYWORD_ONLY for name in after)
 
 
 def test_manifest_is_named_as_the_distribution():

@@ -14,7 +14,8 @@ from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import log_file, progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, BenchmarkOptions, parse_region
-from napari_cnnvis.explain.request import ALIGNMENTS, BASELINES, JOINS, SCORES
+from napari_cnnvis.explain.common_parameters import ALIGNMENTS, JOINS, SCORES
+from napari_cnnvis.explain.parameter import BASELINES
 
 __all__ = ["add_parser"]
 

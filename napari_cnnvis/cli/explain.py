@@ -16,7 +16,7 @@ from napari_cnnvis.cli.model_options import add_model_options, load
 from napari_cnnvis.cli.outputs import add_overwrite, check_outputs
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.request import DISAGREEMENT, OCCLUDING
+from napari_cnnvis.explain.common_parameters import DISAGREEMENT
 
 __all__ = ["add_parser"]
 
@@ -54,21 +54,23 @@ def _explain(options: argparse.Namespace) -> int:
     model = load(options.model, options)
     predictions = model.predict(scan)
     request = given_request(options, model, predictions)
-    if options.disagreement and (request.method not in OCCLUDING or len(request.baseline) < 2):
+    if options.disagreement and len(getattr(request.how, "baseline", ())) < 2:
         raise CnnVisError(
             "--disagreement needs sensitivity or box with two or more values of --baseline."
         )
     hierarchy = given_hierarchy(options)
     with stop_in_order() as stop:
-        attribution = explain(model, scan, request, hierarchy, progress(), stop.cancel)
+        attribution = explain(
+            model, scan, request, hierarchy=hierarchy, progress=progress(), cancel=stop.cancel
+        )
         attribution.save(options.output, options.overwrite)
         so_far = " so far, marked partial," if attribution.partial else ""
         stop.kept = f"the map{so_far} is in {options.output}"
         if options.disagreement:
-            from napari_cnnvis.explain.remap import remap
+            from napari_cnnvis.explain.remap import remapped
 
-            how = request.quantity, request.score, DISAGREEMENT, request.join
-            apart = remap(attribution, request.target, *how, smooth=request.smooth)
+            how = request.how.replaced(shown=DISAGREEMENT)
+            apart = remapped(attribution, how, request.target)
             apart.save(options.disagreement, options.overwrite)
     classes = ", ".join(f"{name} {value}" for name, value in model.described(predictions))
     print(f"{model.architecture} on {model.device}: {classes}")

@@ -7,16 +7,9 @@ import os
 from typing import Any
 
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.request import (
-    ALIGNMENTS,
-    BASELINES,
-    JOINS,
-    METHODS,
-    QUANTITIES,
-    SCORES,
-    ExplainRequest,
-)
-from napari_cnnvis.ucm.options import FINEST
+from napari_cnnvis.explain.parameter import Parameter
+from napari_cnnvis.explain.registry import methods
+from napari_cnnvis.explain.request import ExplainRequest
 
 __all__ = [
     "add_method_options",
@@ -27,7 +20,9 @@ __all__ = [
     "read_scan",
 ]
 
-_DEFAULTS = ExplainRequest("grad-cam", 0)
+#: before the names of options in what argparse gives
+_PREFIX = "parameter:"
+_TYPES = {"whole": int, "wholes": int, "number": float, "numbers": float}
 
 
 def add_scan(parser: argparse.ArgumentParser) -> None:
@@ -50,58 +45,15 @@ def read_scan(options: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def add_method_options(group: Any) -> None:
-    """Add them to a command or to a group of its options."""
-    group.add_argument("--method", choices=METHODS, default=_DEFAULTS.method)
+    """Add the methods and all their parameters to a command or to a group of its options."""
+    group.add_argument(
+        "--method", choices=methods(), default="grad-cam", help="default: %(default)s"
+    )
     group.add_argument(
         "--target", help="class to explain, by name or number (default: the predicted one)"
     )
-    group.add_argument("--layer", help="Grad-CAM's target layer (default: the recommended one)")
-    group.add_argument(
-        "--signed", action="store_true", help="Grad-CAM without ReLU: keep what speaks against"
-    )
-    group.add_argument("--score", choices=SCORES, help="the number that is explained")
-    group.add_argument("--alignment", choices=ALIGNMENTS, default=_DEFAULTS.alignment)
-    group.add_argument(
-        "--baseline",
-        nargs="+",
-        default=[_DEFAULTS.baseline],
-        help="sensitivity, box: what voxels become: "
-        f"{', '.join(BASELINES)}, a number, or a scan on the same grid; several: their mean",
-    )
-    group.add_argument(
-        "--quantity",
-        choices=QUANTITIES,
-        default=_DEFAULTS.quantity,
-        help="sensitivity, box: how far the score drops, the size of that, or what remains",
-    )
-    group.add_argument("--join", choices=JOINS, default=_DEFAULTS.join, help="of the levels")
-    group.add_argument(
-        "--margin",
-        type=float,
-        metavar="MM",
-        default=_DEFAULTS.margin,
-        help="sensitivity: how far regions grow before they are occluded (default: 0)",
-    )
-    group.add_argument(
-        "--smooth",
-        type=float,
-        metavar="MM",
-        default=_DEFAULTS.smooth,
-        help="sensitivity, box: smooth the map by so much (full width at half maximum)",
-    )
-    group.add_argument("--size", type=int, default=_DEFAULTS.size, help="box: voxels of a side")
-    group.add_argument(
-        "--stride", type=int, default=_DEFAULTS.stride, help="box: voxels between boxes"
-    )
-    group.add_argument(
-        "--time-limit", type=float, metavar="SECONDS", help="stop scoring with the map so far"
-    )
-    group.add_argument(
-        "--half", action="store_true", help="score regions in float16 (bfloat16 on a CPU)"
-    )
-    group.add_argument(
-        "--regions", type=int, help=f"sensitivity: regions on the finest level (default: {FINEST})"
-    )
+    for option, uses in _options().items():
+        _add(group, option, uses)
     group.add_argument(
         "--supervoxels",
         nargs="+",
@@ -109,6 +61,47 @@ def add_method_options(group: Any) -> None:
         help="sensitivity: a hierarchy written by 'supervoxels', nested label volumes, fine to "
         "coarse, or an atlas (0 = background); default: built from the scan",
     )
+
+
+def _options() -> dict[str, dict[str, Parameter]]:
+    """For each option the parameter of each method that has it, by the method's key.
+
+    Methods share an option where their parameters are alike; else it gets the key before it.
+    """
+    found: dict[str, dict[str, Parameter]] = {}
+    for key, method in methods().items():
+        for parameter in method.parameters().values():
+            uses = found.setdefault(parameter.option, {})
+            if any(_form_of(other) != _form_of(parameter) for other in uses.values()):
+                uses = found.setdefault(f"{key}-{parameter.option}", {})
+            uses[key] = parameter
+    return found
+
+
+def _form_of(parameter: Parameter) -> tuple[Any, ...]:
+    return parameter.kind, tuple(parameter.choices or ()), parameter.flag_value
+
+
+def _add(group: Any, option: str, uses: dict[str, Parameter]) -> None:
+    parameter = next(iter(uses.values()))
+    whose = "" if len(uses) == len(methods()) else f"{', '.join(uses)}: "
+    how: dict[str, Any] = {"dest": _PREFIX + option, "default": argparse.SUPPRESS}
+    how["help"] = (whose + parameter.tip[0].lower() + parameter.tip[1:]).replace("%", "%%")
+    if parameter.flag_value is not None:
+        group.add_argument(f"--{option}", action="store_const", const=parameter.flag_value, **how)
+        return
+    if parameter.kind == "flag":
+        group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, **how)
+        return
+    if parameter.choices:
+        how["choices"] = list(parameter.choices)
+    elif parameter.unit:
+        how["metavar"] = {"s": "SECONDS", "mm": "MM"}.get(parameter.unit, parameter.unit.upper())
+    if parameter.kind in _TYPES:
+        how["type"] = _TYPES[parameter.kind]
+    if parameter.kind in ("wholes", "numbers", "baselines"):
+        how["nargs"] = "+"
+    group.add_argument(f"--{option}", **how)
 
 
 def given_request(options: argparse.Namespace, model: Any, predictions: Any) -> ExplainRequest:
@@ -119,33 +112,43 @@ def given_request(options: argparse.Namespace, model: Any, predictions: Any) -> 
     CnnVisError
         If options do not go together.
     """
-    if options.supervoxels and options.method != "sensitivity":
+    method = methods()[options.method]
+    if options.supervoxels and not method.takes_hierarchy:
         raise CnnVisError("--supervoxels needs --method sensitivity.")
-    if options.layer == "all":
+    parameters = _given(options)
+    if parameters.get("layer") == "all":
         raise CnnVisError("Choose one layer for --layer; a file holds one map.")
     target = options.target
     if target is None:
         target = int(predictions.argmax()) if model.outputs.has_probabilities else 1
     elif target not in model.class_names and target.isdigit():
         target = int(target)
-    return ExplainRequest(
-        method=options.method,
-        target=target,
-        layer=options.layer,
-        relu=not options.signed,
-        score=options.score,
-        alignment=options.alignment,
-        baseline=[open_baseline(value) for value in options.baseline],
-        quantity=options.quantity,
-        finest=options.regions,
-        join=options.join,
-        margin=options.margin,
-        smooth=options.smooth,
-        size=options.size,
-        stride=options.stride,
-        time_budget=options.time_limit,
-        precision="half" if options.half else "single",
-    )
+    return ExplainRequest(options.method, target, **parameters)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters of the method that were given.
+
+    Raises
+    ------
+    CnnVisError
+        If one belongs to other methods only.
+    """
+    parameters, offered = {}, _options()
+    for dest, value in vars(options).items():
+        option = dest.removeprefix(_PREFIX)
+        if option == dest:
+            continue
+        uses = offered[option]
+        if options.method not in uses:
+            raise CnnVisError(
+                f"--{option} is for {', '.join(uses)}; the method is {options.method}. Leave it out, "
+                "or choose another --method."
+            )
+        parameter = uses[options.method]
+        files = parameter.kind == "baselines"
+        parameters[parameter.name] = [open_baseline(one) for one in value] if files else value
+    return parameters
 
 
 def given_hierarchy(options: argparse.Namespace) -> Any:

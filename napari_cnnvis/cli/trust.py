@@ -18,7 +18,8 @@ from napari_cnnvis.cli.outputs import given_files
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.evaluate.trust.questions import TRUST_TESTS
-from napari_cnnvis.explain.request import BASELINES, ExplainRequest
+from napari_cnnvis.explain.parameter import BASELINES
+from napari_cnnvis.explain.request import ExplainRequest
 
 __all__ = ["add_parser"]
 

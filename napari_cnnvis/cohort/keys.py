@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
-from napari_cnnvis.explain.request import ExplainRequest, check_baselines
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["ResultKeys", "scan_hash"]
@@ -98,16 +97,18 @@ class ResultKeys:
         MethodError
             If the model has no such class, or all layers are asked for at once.
         """
-        if request.layer == "all":
+        how = request.how
+        if getattr(how, "layer", None) == "all":
             raise MethodError("One map a scan can be kept; choose one layer.")
-        values = {field.name: getattr(request, field.name) for field in fields(request)}
-        values["target"] = self._class_index(request.target)
-        values["baseline"] = [_plain(baseline) for baseline in check_baselines(request.baseline)]
+        values = {name: getattr(how, name) for name in how.parameters()}
         parts = {name: _plain(value) for name, value in values.items()}
+        parts |= {"method": how.key, "target": self._class_index(request.target)}
         return _digest(["map", self._model, scan, parts, orientation])
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     if isinstance(value, Volume):
         digest = hashlib.sha256(np.ascontiguousarray(value.data))
         digest.update(value.affine.tobytes())

@@ -13,7 +13,7 @@ from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.errors import in_plain_words
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.request import METHODS, ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
@@ -147,7 +147,7 @@ def run_on_all(
     run = _Run(model, keys, request, store, cancel, orientation)
     stages = [("Predicting", run.predict, lambda o: o.prediction is None)]
     if request is not None:
-        stages.append((METHODS[request.method], run.explain, lambda o: not o.mapped))
+        stages.append((request.title, run.explain, lambda o: not o.mapped))
     for what, step, is_wanted in stages:
         wanted = [i for i, o in enumerate(known) if not o.problem and is_wanted(o)]
         for done, i in enumerate(wanted):

@@ -107,6 +107,7 @@ class ResultStore:
             there; without scores of regions, which are not kept.
         """
         from napari_cnnvis.explain.attribution import Attribution
+        from napari_cnnvis.explain.record import Record
 
         def read(path: Path) -> Attribution:
             with zipfile.ZipFile(path) as archive:
@@ -116,10 +117,10 @@ class ResultStore:
                 cells = _array(archive.read("native.npy")) if native else None
             if data.shape != source.shape or data.dtype != np.float32:
                 raise ValueError
-            provenance, notes = record["provenance"], tuple(record["notes"])
-            provenance["method"], provenance["class_name"]
+            known, notes = Record.read(record["provenance"]), tuple(record["notes"])
+            known.values["class_name"]
             return Attribution(
-                data, source.affine, provenance, source, cells, bool(record["partial"]), notes
+                data, source.affine, known, source, cells, bool(record["partial"]), notes
             )
 
         return self._read(self._place(key, ".npz"), read)

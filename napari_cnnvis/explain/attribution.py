@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.explain.record import is_record, read_record
-from napari_cnnvis.models.model import Model
-from napari_cnnvis.reading import source_file
-from napari_cnnvis.scan.conform import Conformed
+from napari_cnnvis.explain.record import Record, is_record, read_record
 from napari_cnnvis.scan.files import WRITABLE, check_writable, read_volume, write_volume
-from napari_cnnvis.scan.volume import Scan, Volume, channels_of
+from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output, companion, is_same_file
 
-__all__ = ["Attribution", "check_map", "inputs_of", "provenance_of"]
+__all__ = ["Attribution", "check_map"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +30,8 @@ class Attribution:
         0 where the model saw nothing.
     affine : array, shape (4, 4)
         The scan's affine.
-    provenance : dict
-        Method, its parameters, model, scan, versions and time, as plain values.
+    record : Record or mapping
+        Method, its parameters, model, scan, versions and time.
     native : array or None
         The map on the target layer's own grid, before interpolation.
     partial : bool
@@ -59,7 +53,7 @@ class Attribution:
 
     data: np.ndarray
     affine: np.ndarray
-    provenance: dict[str, Any]
+    record: Record
     source: Volume
     native: np.ndarray | None = None
     partial: bool = False
@@ -68,12 +62,19 @@ class Attribution:
     nearest: Callable[[], np.ndarray] | None = None
     cell_grid: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.record, Record):
+            object.__setattr__(self, "record", Record(self.record))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The record as a dictionary of plain values."""
+        return dict(self.record.values)
+
     @property
     def name(self) -> str:
         """Method, class and layer or baseline, as a layer of the viewer is called."""
-        p = self.provenance
-        parts = [p["method"], p["class_name"], p.get("layer") or p.get("shown") or ""]
-        return " · ".join(filter(None, parts)) + (" (partial)" if self.partial else "")
+        return self.record.title + (" (partial)" if self.partial else "")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Attribution:
@@ -95,7 +96,9 @@ class Attribution:
                 f"{companion(path)}, which should hold the record of {Path(path).name}, is missing or "
                 "damaged; a map is saved as two files that belong together."
             )
-        notes, partial = tuple(record.pop("notes", ())), record.pop("partial", False)
+        values = dict(record.values)
+        notes, partial = tuple(values.pop("notes", ())), values.pop("partial", False)
+        record = Record(values)
         return cls(volume.data, volume.affine, record, volume, partial=partial, notes=notes)
 
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
@@ -114,7 +117,7 @@ class Attribution:
         VolumeError
             If the file cannot be written, or see `check_map`.
         """
-        path = check_map(path, inputs_of(self.provenance), overwrite)
+        path = check_map(path, self.record.files, overwrite)
         volume = Volume(
             self.data,
             self.affine,
@@ -124,12 +127,8 @@ class Attribution:
         )
         write_volume(volume, path, overwrite=True)
         with atomic_path(companion(path)) as temporary:
-            temporary.write_text(
-                json.dumps(
-                    {**self.provenance, "partial": self.partial, "notes": self.notes}, indent=2
-                )
-                + "\n"
-            )
+            whole = self.record.with_values(partial=self.partial, notes=list(self.notes))
+            temporary.write_text(whole.to_json())
         return path
 
 
@@ -162,64 +161,3 @@ def check_map(
 
     check_output(companion(path), inputs, overwrite, how, own)
     return path
-
-
-def inputs_of(provenance: Mapping[str, Any]) -> list[str]:
-    """The files that a map was made from, as far as its record says."""
-    scan, baselines, model, hierarchy = (
-        part if isinstance(part := provenance.get(name), Mapping) else {}
-        for name in ("scan", "baseline_sources", "model", "hierarchy")
-    )
-    others = [
-        other.get("source")
-        for other in _list(scan.get("other_channels"))
-        if isinstance(other, Mapping)
-    ]
-    sources = [scan.get("source"), *others, *baselines.values()]
-    files = [source_file(source)[0] for source in sources if isinstance(source, str)]
-    more = [model.get("path"), *_list(hierarchy.get("files"))]
-    return [one for one in (*files, *more) if isinstance(one, str) and one]
-
-
-def _list(value: Any) -> list[Any]:
-    """A list of a record, and nothing for what is none."""
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def provenance_of(
-    model: Model, volume: Scan, conformed: Conformed, method: str, target: int, **parameters: Any
-) -> dict[str, Any]:
-    """The record that goes with a map: everything needed to make it again, as plain values."""
-    first, *others = channels_of(volume)
-    more = {"other_channels": [_place(other) for other in others]} if others else {}
-    return {
-        "method": method,
-        "class": target,
-        "class_name": model.class_names[target],
-        **parameters,
-        "model": {
-            "architecture": model.architecture,
-            "path": model.path,
-            "arch": model.arch,
-            "class_names": list(model.class_names),
-            "names": list(model.names),
-            "weights_sha256": model.weights_hash(),
-            "output": model.outputs.kind,
-            "input": model.input_spec.to_dict(),
-            "grid": list(conformed.data.shape),
-            "device": str(model.device),
-        },
-        "scan": {**_place(first), "shape": list(first.shape), **more},
-        "versions": {name: version(name) for name in ("napari-cnnvis", "torch", "numpy")},
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _place(volume: Volume) -> dict[str, Any]:
-    """Name, file and axes of a volume."""
-    return {
-        "name": volume.name,
-        "source": volume.source,
-        "axes": volume.orientation,
-        "stored_axes": volume.stored_orientation or volume.orientation,
-    }

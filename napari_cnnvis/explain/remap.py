@@ -10,16 +10,17 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.request import DISAGREEMENT, check_margin
-from napari_cnnvis.explain.scoring.region_scores import RegionScores
+from napari_cnnvis.explain.common_parameters import DISAGREEMENT
+from napari_cnnvis.explain.method import Method
 from napari_cnnvis.scan.smoothing import smoothed
 
-__all__ = ["remap"]
+__all__ = ["remap", "remapped"]
 
 
 def remap(
     attribution: Attribution,
     target: int | str,
+    *,
     quantity: str = "drop",
     score: str = "probability",
     baseline: str | None = None,
@@ -50,32 +51,47 @@ def remap(
     MethodError
         If the map is of another method, or there is no such class, option or baseline.
     """
-    scores = attribution.regions
-    if scores is None:
+    if attribution.regions is None:
         raise MethodError("Only maps of sensitivity and box occlusion can be redrawn.")
-    names = attribution.provenance["model"]["class_names"]
+    kind = attribution.record.method
+    asked = {
+        **{"quantity": quantity, "score": score, "shown": baseline, "join": join},
+        **{"level_weights": level_weights, "smooth": smooth},
+    }
+    known = {name: value for name, value in asked.items() if name in kind.parameters()}
+    return remapped(attribution, kind(**known), target)
+
+
+def remapped(attribution: Attribution, how: Method, target: int | str) -> Attribution:
+    """The attribution that another run with `how` would give, as far as how it is drawn.
+
+    Its record is that of the run, with the parameters that say how it is drawn.
+
+    Raises
+    ------
+    MethodError
+        If there is no such class or baseline.
+    """
+    scores = attribution.regions
+    names = attribution.record.values["model"]["class_names"]
     if isinstance(target, str) and target in names:
         target = names.index(target)
     if isinstance(target, str) or not 0 <= target < len(names):
         raise MethodError(f"There is no class {target!r}; the classes are {', '.join(names)}.")
-    how: dict[str, Any] = {"join": join} if isinstance(scores, RegionScores) else {}
-    if how and level_weights is not None:
-        how["level_weights"] = [float(w) for w in level_weights]
-    provenance = {
-        **attribution.provenance,
-        "class": int(target),
-        "class_name": names[target],
-        "quantity": quantity,
-        "score": scores.outputs.score_name(score),
-        **how,
-        "smooth": float(check_margin(smooth, "smoothing")),
-    }
-    if baseline == DISAGREEMENT:
-        data = scores.disagreement(target, quantity, score, **how)
+    drawn = {n: getattr(how, n) for n, p in how.parameters().items() if p.redraws}
+    ways = {name: drawn[name] for name in ("join", "level_weights") if drawn.get(name) is not None}
+    quantity, score, shown = drawn["quantity"], drawn["score"], drawn["shown"]
+    if shown == DISAGREEMENT:
+        data = scores.disagreement(target, quantity, score, **ways)
     else:
-        data = scores.map(target, quantity, score, baseline, **how)
+        data = scores.map(target, quantity, score, shown, **ways)
     spacing = np.linalg.norm(attribution.affine[:3, :3], axis=0)
-    data = smoothed(data, scores.covered(), spacing, smooth)
-    if baseline is not None:
-        provenance["shown"] = baseline
-    return replace(attribution, data=data, provenance=provenance)
+    data = smoothed(data, scores.covered(), spacing, drawn["smooth"])
+    changes: dict[str, Any] = {
+        how.parameters()[n].stored: how.parameters()[n].plain(v) for n, v in drawn.items()
+    }
+    changes["score"] = scores.outputs.score_name(score)
+    record = attribution.record.with_values(
+        **{"class": int(target), "class_name": names[target]}, **changes
+    )
+    return replace(attribution, data=data, record=record)

@@ -146,4 +146,5 @@ def _save_vectors(plate: Plate, path: Path, kind: str, spec: FigureSpec) -> None
 
 def provenance_beside(path: str | os.PathLike) -> dict[str, Any]:
     """What the JSON beside a map says of it; empty where there is none."""
-    return read_record(path) or {}
+    record = read_record(path)
+    return {} if record is None else dict(record.values)

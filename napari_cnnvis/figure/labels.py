@@ -1,44 +1,10 @@
-"""The words of a figure: title, unit, numbers."""
+"""The numbers of a figure in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
-__all__ = ["millimetre_text", "number_text", "ticks_of", "title_of", "unit_of"]
-
-_SCORES = {"log_prob": "log-probability"}
-
-
-def title_of(provenance: Mapping[str, Any] | None, name: str) -> str:
-    """Method, class and layer or baseline; the map's name where nothing is known of it."""
-    if not provenance or "method" not in provenance:
-        return name
-    parts = [
-        provenance["method"],
-        provenance.get("class_name"),
-        provenance.get("layer") or provenance.get("shown"),
-    ]
-    return " · ".join(str(part) for part in parts if part) + (
-        " (partial)" if provenance.get("partial") else ""
-    )
-
-
-def unit_of(provenance: Mapping[str, Any] | None) -> str:
-    """What a map's values are, as far as its provenance says."""
-    if not provenance or "method" not in provenance:
-        return ""
-    score = str(provenance.get("score") or "logit")
-    score = _SCORES.get(score, score)
-    quantity = provenance.get("quantity")
-    if quantity is None:
-        return score
-    units = {"drop": f"drop of the {score}", "absolute": f"size of the drop of the {score}"}
-    unit = units.get(quantity, f"{score} without the region")
-    if provenance.get("shown") == "disagreement":
-        return f"disagreement of baselines ({unit})"
-    return unit
+__all__ = ["millimetre_text", "number_text", "ticks_of"]
 
 
 def ticks_of(low: float, high: float) -> tuple[list[float], int]:

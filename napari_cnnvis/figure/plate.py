@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.explain.record import Record
 from napari_cnnvis.figure.arrange import arranged
 from napari_cnnvis.figure.colours import contrast_limits
 from napari_cnnvis.figure.furniture import (
@@ -22,7 +23,6 @@ from napari_cnnvis.figure.furniture import (
     title_lines,
 )
 from napari_cnnvis.figure.geometry import is_oblique
-from napari_cnnvis.figure.labels import title_of, unit_of
 from napari_cnnvis.figure.page import Page, own_settings
 from napari_cnnvis.figure.pictures import Subject, rows_of
 from napari_cnnvis.figure.spec import FigureSpec
@@ -80,9 +80,10 @@ def draw_plate(
     """
     subject, notes = _subject(scan, map_, spec)
     rows, more = rows_of(subject, spec)
-    title = title_of(provenance, map_.name) if spec.title is None else spec.title
+    record = Record(provenance or {})
+    title = (record.title or map_.name) if spec.title is None else spec.title
     lines = title_lines(title, spec.width_mm)
-    unit = unit_of(provenance) if spec.unit is None else spec.unit
+    unit = record.unit if spec.unit is None else spec.unit
     ends = float(subject.values.min()), float(subject.values.max())
     bar = ColourBar(subject.limits, spec.threshold, unit, ends) if spec.colour_bar else None
 

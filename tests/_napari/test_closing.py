@@ -47,9 +47,9 @@ def test_the_window_lives_while_a_job_runs(qtbot, scan, method):
     qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=60_000)
     panel.session.model.module.seconds = 0.15
     panel.method_form.choose_method(method)
-    panel.method_form.regions.setValue(4)
-    panel.method_form.stride.setValue(10)
-    panel.method_form.time_limit.setValue(10)
+    panel.method_form.field("finest").setValue(4)
+    panel.method_form.field("stride").setValue(10)
+    panel.method_form.field("time_budget").setValue(10)
     ticks = []
     heart = QTimer()
     heart.setInterval(10)
@@ -74,7 +74,7 @@ def test_closing_the_window_in_the_middle_of_a_run(make_napari_viewer, qtbot, sc
     explain.use_model(cv.Model(Slow(0.02), device="cpu"))
     qtbot.waitUntil(lambda: explain.ready and not explain.jobs.busy, timeout=60_000)
     explain.method_form.choose_method(method)
-    explain.method_form.stride.setValue(2)
+    explain.method_form.field("stride").setValue(2)
     explain.run()
     qtbot.waitUntil(lambda: "of" in explain.status.text(), timeout=60_000)
     runner = explain.jobs

@@ -29,7 +29,7 @@ def panel(qtbot, opened, viewer):
     qtbot.waitUntil(lambda: panel.ready and not panel.jobs.busy, timeout=60_000)
     panel.method_form.choose_class(1)
     panel.method_form.choose_method("sensitivity")
-    panel.method_form.regions.setValue(12)
+    panel.method_form.field("finest").setValue(12)
     return panel
 
 
@@ -60,10 +60,10 @@ def test_class_score_quantity_and_join_are_shown_at_once(qtbot, panel, monkeypat
     form.choose_class(0)
     np.testing.assert_array_equal(overlay.data, kept(panel).map(0))
     assert "control" in overlay.name
-    choose(form.score, "logit")
-    choose(form.quantity, "probability")
+    choose(form.field("score"), "logit")
+    choose(form.field("quantity"), "probability")
     np.testing.assert_array_equal(overlay.data, kept(panel).map(0, "probability", "logit"))
-    choose(form.join, "strongest")
+    choose(form.field("join"), "strongest")
     np.testing.assert_array_equal(
         overlay.data, kept(panel).map(0, "probability", "logit", join="strongest")
     )
@@ -72,26 +72,26 @@ def test_class_score_quantity_and_join_are_shown_at_once(qtbot, panel, monkeypat
 
 def test_several_baselines_give_their_mean_each_map_and_the_disagreement(qtbot, panel):
     form = panel.method_form
-    assert not form.form.isRowVisible(form.map_of)
-    form.baseline.number.setChecked(True)
+    assert not form.form.isRowVisible(form.field("shown"))
+    form.field("baseline").number.setChecked(True)
     overlay = run(qtbot, panel)
     assert kept(panel).baselines == ("blur", "0")
-    assert form.form.isRowVisible(form.map_of)
+    assert form.form.isRowVisible(form.field("shown"))
     np.testing.assert_array_equal(overlay.data, kept(panel).map(1))
-    choose(form.map_of, "0")
+    choose(form.field("shown"), "0")
     np.testing.assert_array_equal(overlay.data, kept(panel).map(1, baseline="0"))
-    choose(form.map_of, "disagreement")
+    choose(form.field("shown"), "disagreement")
     np.testing.assert_array_equal(overlay.data, kept(panel).disagreement(1))
     assert overlay.name.endswith("disagreement")
     assert np.ptp(overlay.data) > 0
 
 
 def test_one_baseline_offers_no_choice_of_maps(qtbot, panel):
-    panel.method_form.baseline.number.setChecked(True)
+    panel.method_form.field("baseline").number.setChecked(True)
     run(qtbot, panel)
-    panel.method_form.baseline.number.setChecked(False)
+    panel.method_form.field("baseline").number.setChecked(False)
     run(qtbot, panel)
-    assert not panel.method_form.form.isRowVisible(panel.method_form.map_of)
+    assert not panel.method_form.form.isRowVisible(panel.method_form.field("shown"))
 
 
 def test_another_method_leaves_the_shown_map_alone(qtbot, panel):
@@ -104,8 +104,8 @@ def test_another_method_leaves_the_shown_map_alone(qtbot, panel):
 
 def test_boxes_in_the_panel_are_the_librarys(qtbot, panel):
     panel.method_form.choose_method("box")
-    panel.method_form.size.setValue(5)
-    panel.method_form.stride.setValue(4)
+    panel.method_form.field("size").setValue(5)
+    panel.method_form.field("stride").setValue(4)
     overlay = run(qtbot, panel)
     volume = cv.Volume(panel.scan.layer.data)
     expected = cv.box_sensitivity(panel.session.model, volume, 1, size=5, stride=4)
@@ -115,7 +115,7 @@ def test_boxes_in_the_panel_are_the_librarys(qtbot, panel):
 
 
 def test_no_baseline_is_one_plain_sentence(panel):
-    panel.method_form.baseline.named["blur"].setChecked(False)
+    panel.method_form.field("baseline").named["blur"].setChecked(False)
     panel.run()
     assert not panel.jobs.busy
     assert "Choose at least one baseline" in panel.status.text()
@@ -123,11 +123,12 @@ def test_no_baseline_is_one_plain_sentence(panel):
 
 def test_time_limit_and_precision_reach_the_request(panel):
     form = panel.method_form
-    assert form.request().time_budget is None
-    form.time_limit.setValue(30)
-    form.half.setChecked(True)
-    assert form.request().time_budget == 30
-    assert form.request().precision == "half"
+    form.choose_method("sensitivity")
+    assert form.request().how.time_budget is None
+    form.field("time_budget").setValue(30)
+    form.field("precision").setCurrentIndex(1)
+    assert form.request().how.time_budget == 30
+    assert form.request().how.precision == "half"
 
 
 def test_a_scan_as_baseline(qtbot):
@@ -193,7 +194,7 @@ def test_a_layers_hierarchy_is_used_with_all_its_levels_and_not_taken_for_the_sc
     overlay = run(qtbot, panel)
     assert kept(panel).hierarchy is hierarchy
     assert map_of(overlay).scores is kept(panel)
-    finest = panel.method_form.regions.value()
+    finest = panel.method_form.field("finest").value()
     assert map_of(overlay).provenance["levels"][0] == min(finest, hierarchy.n_leaves)
     panel.method_form.hierarchy.setCurrentIndex(0)
     run(qtbot, panel)
@@ -214,7 +215,7 @@ def test_both_panels_share_a_hierarchy_and_its_drops(qtbot, panel):
     panel.method_form.hierarchy.choose(labels)
     run(qtbot, panel)
     assert kept(panel).hierarchy is regions.hierarchy
-    regions.slider.box.setValue(panel.method_form.regions.value())
+    regions.slider.box.setValue(int(panel.method_form.field("finest").value()))
     drops = kept(panel).values(1)[labels.features["index"] - 1]
     np.testing.assert_array_equal(labels.features["drop"], drops)
     assert np.isfinite(drops).all()

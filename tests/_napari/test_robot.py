@@ -66,7 +66,7 @@ def panels(qtbot, viewer):
     )
     add_scan(viewer, 0)
     opened[0].use_model(cv.Model(net, ["control", "patient"], device="cpu"))
-    opened[0].method_form.time_limit.setValue(10)
+    opened[0].method_form.field("time_budget").setValue(10)
     running = [runner for panel in opened for runner in runners(panel)]
     running.append(opened[0].session.jobs)
     yield opened
@@ -136,7 +136,7 @@ class Robot:
     def run(self):
         self.log.append("run")
         explain = self.panels[0]
-        explain.method_form.regions.setValue(self.random.choice([2, 8, 30]))
+        explain.method_form.field("finest").setValue(self.random.choice([2, 8, 30]))
         explain.run()
 
     def cancel(self):

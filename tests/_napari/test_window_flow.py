@@ -124,7 +124,7 @@ def test_from_scan_to_overlay_by_mouse(window, qtbot):
     assert not np.array_equal(gradcam.data, before)
 
     pick(qtbot, form.method, form.method.findData("sensitivity"))
-    form.regions.setValue(400)
+    form.field("finest").setValue(400)
     click(panel.run_button)
     qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=300_000)
     click(panel.cancel_button)
@@ -132,7 +132,7 @@ def test_from_scan_to_overlay_by_mouse(window, qtbot):
     assert viewer.layers[-1].name.endswith("(partial)")
     assert "Cancelled" in panel.status.text()
 
-    form.regions.setValue(12)
+    form.field("finest").setValue(12)
     click(panel.run_button)
     qtbot.waitUntil(idle, timeout=300_000)
     ucm = viewer.layers[-1]

@@ -22,7 +22,7 @@ import numpy as np
 
 import napari_cnnvis as cv
 from napari_cnnvis.evaluate.benchmark.methods import slic_level
-from napari_cnnvis.explain.request import JOINS
+from napari_cnnvis.explain.common_parameters import JOINS
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 sys.path.insert(0, str(SAMPLES))
@@ -48,7 +48,13 @@ def maps_of(model, volume, args, baselines):
         how = f"levels {'/'.join(map(str, levels))}, margin {margin:g} mm"
         if hierarchy is not None:
             result = cv.sensitivity(
-                model, volume, hierarchy, "atrophy", baselines, levels=levels, margin=margin
+                model,
+                volume,
+                hierarchy,
+                "atrophy",
+                baseline=baselines,
+                levels=levels,
+                margin=margin,
             )
             for baseline, join in product(result.regions.baselines, JOINS):
                 data = cv.remap(result, "atrophy", baseline=baseline, join=join).data
@@ -62,7 +68,7 @@ def maps_of(model, volume, args, baselines):
                 for n in levels:
                     level = cv.Hierarchy.from_levels([cut(volume, n)], background=0)
                     result = cv.sensitivity(
-                        model, volume, level, "atrophy", baselines, margin=margin
+                        model, volume, level, "atrophy", baseline=baselines, margin=margin
                     )
                     maps.append(
                         [result.regions.map(1, baseline=b) for b in result.regions.baselines]

@@ -133,7 +133,13 @@ def ucm(args):
     for _ in range(args.repeats):
         start = time.perf_counter()
         result = cv.sensitivity(
-            model, volume, hierarchy, 0, 0, "probability", precision=args.precision
+            model,
+            volume,
+            hierarchy,
+            0,
+            baseline=0,
+            quantity="probability",
+            precision=args.precision,
         )
         took.append(time.perf_counter() - start)
         results.append(result)
@@ -208,7 +214,7 @@ def boxes(args):
     )
     start = time.perf_counter()
     result = cv.box_sensitivity(
-        model, volume, 0, 7, 1, 0, inside=inside, time_budget=args.time_budget
+        model, volume, 0, size=7, stride=1, baseline=0, inside=inside, time_budget=args.time_budget
     )
     ours = time.perf_counter() - start
     done = int(np.isfinite(result.regions.occluded[0, :, 0]).sum())

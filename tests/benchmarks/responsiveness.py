@@ -62,7 +62,7 @@ def main() -> None:
     for method, regions in (("grad-cam", 0), ("sensitivity", 50)):
         form.method.setCurrentIndex(form.method.findData(method))
         if regions:
-            form.regions.setValue(regions)
+            form.field("finest").setValue(regions)
         panel.run()
         wait(lambda: not panel.jobs.busy)
         end = time.monotonic() + 0.5

@@ -63,7 +63,9 @@ def keep_results(folder: Path, model, request, store: ResultStore) -> None:
         path = folder / f"scan{number}.nii.gz"
         volume = cv.read_volume(path).reoriented(DISPLAY_AXES, remember=True)
         if first is None:
-            first = cv.grad_cam(model, volume, request.target, request.layer, request.relu)
+            first = cv.grad_cam(
+                model, volume, request.target, layer=request.layer, relu=request.relu
+            )
         factor = rng.uniform(0.8, 1.2, volume.shape).astype(np.float32)
         attribution = replace(first, data=first.data * factor, source=volume)
         digest = scan_hash(path)

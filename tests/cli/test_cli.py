@@ -91,7 +91,9 @@ def test_options_of_grad_cam(explain, written, scan, model):
         )
         == 0
     )
-    expected = cv.grad_cam(model, scan, 0, "conv1b", False, "probability", "receptive field")
+    expected = cv.grad_cam(
+        model, scan, 0, layer="conv1b", relu=False, score="probability", alignment="receptive field"
+    )
     assert (expected.data < 0).any()
     assert_same(written()[0], expected)
 
@@ -104,7 +106,7 @@ def test_sensitivity_is_the_apis(explain, written, scan, model, baseline):
     levels = default_counts(hierarchy.n_leaves, 14)
     found, record = written()
     expected = cv.sensitivity(
-        model, scan, hierarchy, "control", baseline, "probability", levels=levels
+        model, scan, hierarchy, "control", baseline=baseline, quantity="probability", levels=levels
     )
     assert_same(found, expected)
     assert record["levels"] == levels
@@ -192,7 +194,7 @@ def test_bad_baseline(refused):
 
 
 def test_too_few_regions(refused):
-    assert "use 1 or more" in refused("--method", "sensitivity", "--regions", "0")
+    assert "give a whole number from 1 up" in refused("--method", "sensitivity", "--regions", "0")
 
 
 def test_output_with_another_ending(refused, tmp_path):
@@ -293,7 +295,7 @@ def test_sensitivity_of_supervoxels_from_a_file(explain, written, folder, tmp_pa
     assert explain("--method", "sensitivity", "--target", "1", "--supervoxels", str(tree)) == 0
     hierarchy = cv.build_hierarchy(scan, counts=[9, 3])
     found, _ = written()
-    assert_same(found, cv.sensitivity(model, scan, hierarchy, 1, "blur"))
+    assert_same(found, cv.sensitivity(model, scan, hierarchy, 1, baseline="blur"))
 
 
 def test_supervoxels_without_sensitivity_are_refused(explain, tmp_path, capsys):

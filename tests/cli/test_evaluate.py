@@ -128,7 +128,7 @@ def test_networks_can_be_named(run, no_pictures, tmp_path):
 def test_a_second_run_computes_nothing(run, no_pictures, tmp_path, monkeypatch):
     assert run(*QUICK) == 0
     before = (tmp_path / "out" / "scores.csv").read_text()
-    monkeypatch.setattr(benchmark_methods, "gradient_maps", None)
+    monkeypatch.setattr(benchmark_methods, "explain", None)
     assert run(*QUICK) == 0
     assert (tmp_path / "out" / "scores.csv").read_text() == before
 
@@ -137,7 +137,7 @@ def test_what_could_not_be_scored_is_told(run, no_pictures, monkeypatch, capsys)
     def fail(*args, **kwargs):
         raise CnnVisError("Not today.")
 
-    monkeypatch.setattr(benchmark_methods, "gradient_maps", fail)
+    monkeypatch.setattr(benchmark_methods, "explain", fail)
     assert run(*QUICK) == 1
     assert "not scored: net, scan1, HiResCAM: Not today." in capsys.readouterr().out
 

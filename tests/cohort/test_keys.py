@@ -1,7 +1,6 @@
 """Keys follow from what scans, models and requests hold, and from nothing else."""
 
 import os
-from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,42 +8,52 @@ import torch
 
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
 from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.explain.registry import methods
 from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
 
 REQUEST = ExplainRequest("sensitivity", 1)
 OTHER = {
-    "method": "box",
-    "target": 0,
     "layer": "0",
     "relu": False,
-    "score": "logit",
+    "score": "log_prob",
     "alignment": "receptive field",
     "baseline": 0.0,
     "quantity": "probability",
     "finest": 100,
+    "levels": (30, 10),
+    "level_weights": (1.0, 0.5),
+    "shown": "blur",
     "join": "strongest",
     "margin": 6.0,
     "smooth": 12.0,
     "size": 5,
     "stride": 3,
+    "inside": "everywhere",
     "time_budget": 60.0,
     "precision": "half",
 }
+PARAMETERS = [(key, name) for key, method in methods().items() for name in method.parameters()]
 
 
 def key(model, request=REQUEST, orientation=None, scan="s"):
     return ResultKeys(model).attribution(scan, request, orientation)
 
 
-def test_every_parameter_of_a_request_is_tried_here():
-    assert set(OTHER) == {field.name for field in fields(ExplainRequest)}
+def test_every_parameter_of_every_method_is_tried_here():
+    assert set(OTHER) == {name for _, name in PARAMETERS}
 
 
-@pytest.mark.parametrize("name", OTHER)
-def test_each_part_of_a_request_counts(model, name):
-    assert key(model, replace(REQUEST, **{name: OTHER[name]})) != key(model)
+@pytest.mark.parametrize(("method", "name"), PARAMETERS)
+def test_each_parameter_of_a_request_counts(model, method, name):
+    request = ExplainRequest(method, 1)
+    assert key(model, request.replaced(**{name: OTHER[name]})) != key(model, request)
+
+
+def test_method_and_class_count(model):
+    assert len({key(model, ExplainRequest(method, 1)) for method in methods()}) == len(methods())
+    assert key(model, REQUEST.replaced(0)) != key(model)
 
 
 def test_the_axes_and_the_scan_count(model):
@@ -54,9 +63,11 @@ def test_the_axes_and_the_scan_count(model):
 
 
 def test_a_class_is_the_same_by_name_and_numbers_by_type(model):
-    assert key(model, replace(REQUEST, target="AD")) == key(model)
-    assert key(model, replace(REQUEST, target=np.int64(1))) == key(model)
-    assert key(model, replace(REQUEST, size=np.int64(7), margin=np.float32(0))) == key(model)
+    assert key(model, REQUEST.replaced("AD")) == key(model)
+    assert key(model, REQUEST.replaced(np.int64(1))) == key(model)
+    assert key(model, REQUEST.replaced(margin=np.float32(0))) == key(model)
+    box = ExplainRequest("box", 1)
+    assert key(model, box.replaced(size=np.int64(7))) == key(model, box)
 
 
 def test_baseline_volumes_count_by_content(model):
@@ -64,7 +75,7 @@ def test_baseline_volumes_count_by_content(model):
     changed = data.copy()
     changed[0, 0, 0] = 1
     volumes = [Volume(data), Volume(changed), Volume(data, np.diag([2, 1, 1, 1])), Volume(data)]
-    keys = [key(model, replace(REQUEST, baseline=v)) for v in volumes]
+    keys = [key(model, REQUEST.replaced(baseline=v)) for v in volumes]
     assert len(set(keys)) == 3
     assert keys[0] == keys[3]
 
@@ -91,7 +102,7 @@ def test_where_the_checkpoint_lies_does_not_count(make_model):
 
 
 def test_a_class_that_is_not_there_and_all_layers_are_refused(model, plain):
-    for request in (replace(REQUEST, target=2), ExplainRequest("grad-cam", 0, layer="all")):
+    for request in (REQUEST.replaced(2), ExplainRequest("grad-cam", 0, layer="all")):
         with pytest.raises(MethodError) as caught:
             key(model, request)
         plain(caught.value)

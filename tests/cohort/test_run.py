@@ -181,10 +181,10 @@ def test_progress_counts_what_is_to_be_done_in_each_stage(model, entries, store)
 
 
 @pytest.mark.parametrize("method", ["cam", "hirescam", "box", "sensitivity"])
-def test_every_kind_of_method_is_kept(model, tmp_path, write_scan, store, method):
+def test_every_kind_of_method_is_kept(fitting, model, tmp_path, write_scan, store, method):
     write_scan(tmp_path / "a.nii", shape=(20, 20, 20))
     entries = find_scans(tmp_path / "a.nii")
-    request = ExplainRequest(method, 1, layer="0", size=9, stride=9, finest=8)
+    request = fitting(method, 1, layer="0", size=9, stride=9, finest=8)
     (*_, outcome) = run_on_all(model, entries, request, store)
     assert outcome.problem == ""
     kept = kept_map(store, model, entries[0], request)

@@ -15,6 +15,7 @@ from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import DEFAULT_LIMIT, ResultStore
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.record import Record
 from napari_cnnvis.scan.volume import Volume
 
 RECORD = {"method": "CAM", "class_name": "AD", "input": {"shape": (3, 4, 5)}, "seconds": 0.1}
@@ -22,7 +23,7 @@ RECORD = {"method": "CAM", "class_name": "AD", "input": {"shape": (3, 4, 5)}, "s
 
 def attribution(data, **more):
     source = Volume(np.zeros(data.shape, np.float32), np.diag([2.0, 2, 2, 1]), "scan")
-    return Attribution(data, source.affine, RECORD, source, **more)
+    return Attribution(data, source.affine, Record(RECORD), source, **more)
 
 
 def noise(seed=0, shape=(6, 7, 8)):

@@ -6,8 +6,9 @@ import pytest
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import grad_cam
+from napari_cnnvis.explain.methods.grad_cam import grad_cam
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
+from napari_cnnvis.explain.record import Record
 from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
@@ -26,7 +27,7 @@ def attribution(request, cam_model, scan):
     if request.param == "cam":
         return cam(cam_model, scan, "control")
     if request.param == "grad_cam":
-        return grad_cam(cam_model, scan, "control", "conv1c", relu=False, score="log_prob")
+        return grad_cam(cam_model, scan, "control", layer="conv1c", relu=False, score="log_prob")
     halves = (np.indices(scan.shape)[0] > 5).astype(np.int32)
     hierarchy = Hierarchy.from_levels([halves])
     return sensitivity(cam_model, scan, hierarchy, "control", baseline=0)
@@ -60,7 +61,7 @@ def test_provenance_says_what_was_run(attribution, cam_model):
 
 
 def test_parameters_of_grad_cam_are_kept(cam_model, scan):
-    p = grad_cam(cam_model, scan, 0, "conv1c", relu=False, score="log_prob").provenance
+    p = grad_cam(cam_model, scan, 0, layer="conv1c", relu=False, score="log_prob").provenance
     assert (p["method"], p["layer"], p["relu"], p["score"]) == (
         "Grad-CAM",
         "conv1c",
@@ -70,12 +71,12 @@ def test_parameters_of_grad_cam_are_kept(cam_model, scan):
 
 
 def test_name_tells_method_class_and_layer(cam_model, scan):
-    assert grad_cam(cam_model, scan, 0, "conv1c").name == "Grad-CAM · patient · conv1c"
+    assert grad_cam(cam_model, scan, 0, layer="conv1c").name == "Grad-CAM · patient · conv1c"
 
 
 def test_partial_map_is_named_so(scan):
     provenance = {"method": "UCM sensitivity", "class_name": "control"}
-    made = Attribution(scan.data, scan.affine, provenance, scan, partial=True)
+    made = Attribution(scan.data, scan.affine, Record(provenance), scan, partial=True)
     assert made.name == "UCM sensitivity · control (partial)"
 
 

@@ -10,9 +10,8 @@ from torch import nn
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.methods.box import box_sensitivity
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import gradient_maps
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
-from napari_cnnvis.explain.request import GRADIENT, OCCLUDING, ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.explain.run import explain
 from napari_cnnvis.explain.scoring.baselines import make_baseline, make_baselines
 from napari_cnnvis.explain.scoring.full_passes import FullPassScorer
@@ -23,6 +22,9 @@ from napari_cnnvis.explain.scoring.occlusions import RegionOcclusions
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
+
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
+OCCLUDING = ("sensitivity", "box")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_regions_are_occluded_in_all_channels(model, scan, hierarchy, baseline, 
     masks = [level == n for level in labels for n in range(1, level.max() + 1)]
     clean, occluded = definition(model, scan, masks, baseline, 1)
     drops = [mask * (clean - p) for mask, p in zip(masks, occluded, strict=True)]
-    found = sensitivity(model, scan, hierarchy, 1, baseline, engine=engine)
+    found = sensitivity(model, scan, hierarchy, 1, baseline=baseline, engine=engine)
     used = {"auto": "incremental", "full": "full passes"}[engine]
     assert found.provenance["engine"]["engine"] == used
     assert_maps_equal(found.data, np.sum(drops, axis=0) / len(labels))
@@ -103,7 +105,7 @@ def test_boxes_are_occluded_in_all_channels(model, scan, baseline):
     for mask, (i, j, k) in zip(masks, centres, strict=True):
         mask[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = True
     clean, occluded = definition(model, scan, masks, baseline, 0)
-    found = box_sensitivity(model, scan, 0, 3, 1, baseline, inside=inside)
+    found = box_sensitivity(model, scan, 0, size=3, stride=1, baseline=baseline, inside=inside)
     assert_maps_equal(found.data[inside], clean - occluded)
 
 
@@ -199,7 +201,7 @@ def test_gradient_maps_equal_torch(model, scan, method):
         averaged = g.mean((2, 3, 4), keepdim=True)
         weights = {"grad-cam": averaged, "hirescam": g, "layercam": g.relu()}[method]
     expected = (weights * a).sum(1)[0].detach().numpy()
-    found = gradient_maps(method, model, scan, 1, "3", relu=False)
+    found = explain(model, scan, method, target=1, layer="3", relu=False)
     assert_maps_equal(found.native, expected)
     assert found.data.shape == scan[0].shape
     np.testing.assert_array_equal(found.affine, scan[0].affine)
@@ -215,7 +217,7 @@ def test_both_channels_matter(model, scan, hierarchy):
     t1, t2 = scan
     swapped = (t2, t1)
     for run in (
-        lambda s: gradient_maps("hirescam", model, s, 0, "2", relu=False).data,
+        lambda s: explain(model, s, "hirescam", target=0, layer="2", relu=False).data,
         lambda s: sensitivity(model, s, hierarchy, 0, engine="full").data,
     ):
         assert np.abs(run(scan) - run(swapped)).max() > 1e-3 * np.abs(run(scan)).max()
@@ -234,7 +236,7 @@ def test_record_names_the_channels(model, scan):
 def test_another_number_of_channels(model, scan, hierarchy, method, count, plain):
     given = (*scan, scan[0])[:count] if count > 1 else scan[0]
     with pytest.raises(VolumeError, match="takes 2 input channel") as error:
-        explain(model, given, ExplainRequest(method, 0), hierarchy)
+        explain(model, given, ExplainRequest(method, 0), hierarchy=hierarchy)
     plain(error.value, f"but {count} volume(s) were given")
 
 
@@ -245,7 +247,7 @@ def test_channels_on_different_grids(model, scan, brain_of, hierarchy, method, p
     cropped = Volume(t2.data[1:], t2.affine, "cropped")
     for other in (moved, cropped):
         with pytest.raises(VolumeError, match="not on the grid of 'T1'") as error:
-            explain(model, (t1, other), ExplainRequest(method, 0), hierarchy)
+            explain(model, (t1, other), ExplainRequest(method, 0), hierarchy=hierarchy)
         plain(error.value, other.name)
 
 
@@ -254,14 +256,14 @@ def test_a_scan_as_baseline_is_refused(model, scan, brain_of, hierarchy, method,
     average = Volume(brain_of(seed=2).data, scan[0].affine, "average")
     request = ExplainRequest(method, 0, baseline=["blur", average])
     with pytest.raises(MethodError, match="networks of one input channel") as error:
-        explain(model, scan, request, hierarchy)
+        explain(model, scan, request, hierarchy=hierarchy)
     plain(error.value, "average")
 
 
 @pytest.mark.parametrize("method", ["cam", *GRADIENT, *OCCLUDING])
-def test_one_volume_in_a_list_is_one_channel(conv_model, brain, cubes, method):
-    request = ExplainRequest(method, 0, size=5, stride=4)
+def test_one_volume_in_a_list_is_one_channel(fitting, conv_model, brain, cubes, method):
+    request = fitting(method, 0, size=5, stride=4)
     hierarchy = cubes(brain, 8)
-    expected = explain(conv_model, brain, request, hierarchy)
-    found = explain(conv_model, [brain], request, hierarchy)
+    expected = explain(conv_model, brain, request, hierarchy=hierarchy)
+    found = explain(conv_model, [brain], request, hierarchy=hierarchy)
     np.testing.assert_array_equal(found.data, expected.data)

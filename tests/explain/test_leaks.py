@@ -14,13 +14,15 @@ from torch._subclasses import FakeTensor
 
 from napari_cnnvis.explain.layers.layer_maps import LayerMaps
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import grad_cam
+from napari_cnnvis.explain.methods.grad_cam import grad_cam
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
-from napari_cnnvis.explain.request import METHODS, ExplainRequest
+from napari_cnnvis.explain.registry import methods
 from napari_cnnvis.explain.run import explain
 from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
+
+METHODS = {key: method.title for key, method in methods().items()}
 
 RUNS = 20
 #: what resident memory may grow by in these runs: one feature map of the network for each
@@ -68,17 +70,17 @@ WHOLE, WINDOWED = [method for method in METHODS if method != "box"], ("cam", "la
         *(pytest.param(method, (20, 20, 20), marks=pytest.mark.slow) for method in WINDOWED),
     ],
 )
-def test_runs_leave_nothing_behind(net, scan, cubes, state_of, method, window):
+def test_runs_leave_nothing_behind(fitting, net, scan, cubes, state_of, method, window):
     spec = InputSpec(window=window, overlap=0.3, intensity="none")
     model = Model(net, None, spec, "cpu")
     layer = None if method == "cam" else "all"
-    request = ExplainRequest(method, 1, layer=layer, size=12, stride=10, baseline=0)
+    request = fitting(method, 1, layer=layer, size=12, stride=10, baseline=0)
     hierarchy = cubes(scan, 14)
     before, weights = state_of(model.module), model.weights_hash()
 
     def run(times):
         for _ in range(times):
-            found = explain(model, scan, request, hierarchy)
+            found = explain(model, scan, request, hierarchy=hierarchy)
             found = found["0"] if isinstance(found, LayerMaps) else found
             assert np.isfinite(found.data).all()
 
@@ -116,7 +118,7 @@ def test_a_model_that_is_dropped_is_freed(gap_net, brain, cubes):
     model = Model(net, None, InputSpec(intensity="none"), "cpu")
     found = [
         sensitivity(model, brain, cubes(brain, 8), 0, engine="incremental"),
-        grad_cam(model, brain, 0, "all"),
+        grad_cam(model, brain, 0, layer="all"),
         cam(model, brain, 0),
     ]
     weights = weakref.ref(net[0].weight)

@@ -10,14 +10,16 @@ from torch import nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import grad_cam, gradient_maps
+from napari_cnnvis.explain.methods.grad_cam import grad_cam
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
-from napari_cnnvis.explain.request import GRADIENT
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
+
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
 
 nets = pytest.importorskip("monai.networks.nets")
 
@@ -173,7 +175,7 @@ def untouched(request):
 @pytest.fixture(scope="module")
 def maps(case):
     """Signed maps of all layers and methods for the second class."""
-    return grad_cam(case.model, case.volume, 1, "all", relu=False)
+    return grad_cam(case.model, case.volume, 1, layer="all", relu=False)
 
 
 def assert_maps_equal(found, expected, tolerance=1e-4, scale=None):
@@ -277,7 +279,7 @@ def test_sensitivity_is_a_plain_loop(case, occluded, record_property):
     hierarchy = Hierarchy.from_levels([labels], background=0)
     drops = (logits[0] - logits[1:])[:, 1].numpy()
     expected = np.concatenate([[0], drops])[labels]
-    found = sensitivity(case.model, case.volume, hierarchy, 1, 0, score="logit")
+    found = sensitivity(case.model, case.volume, hierarchy, 1, baseline=0, score="logit")
     np.testing.assert_allclose(found.data, expected, rtol=0, atol=1e-4)
     assert np.abs(expected).max() > 3e-4
     engine = found.provenance["engine"]
@@ -291,7 +293,7 @@ def test_sensitivity_is_a_plain_loop(case, occluded, record_property):
         assert engine["text"].startswith("Full passes for each region: computing only what changes")
         assert "would not be cheaper, because " in engine["text"]
         how = {"score": "logit", "engine": "incremental"}
-        found = sensitivity(case.model, case.volume, hierarchy, 1, 0, **how)
+        found = sensitivity(case.model, case.volume, hierarchy, 1, baseline=0, **how)
         assert found.provenance["engine"]["engine"] == "incremental"
         np.testing.assert_allclose(found.data, expected, rtol=0, atol=1e-4)
     if case.network.mixes:
@@ -317,7 +319,7 @@ def test_a_video_network_of_torchvision():
     labels = np.indices((16, 32, 32))[0] // 4
     hierarchy = Hierarchy.from_levels([labels])
     fast, full = (
-        sensitivity(model, scan, hierarchy, 0, 0, score="logit", engine=engine).data
+        sensitivity(model, scan, hierarchy, 0, baseline=0, score="logit", engine=engine).data
         for engine in ("incremental", "full")
     )
     np.testing.assert_allclose(fast, full, atol=1e-4)
@@ -361,8 +363,8 @@ def test_programs_are_explained_as_their_networks(tmp_path, network, write, suff
         assert write is scripted
     for method in ("grad-cam", "layercam") * (layer is not None):
         how = {"target": 1, "layer": layer, "relu": False}
-        expected = gradient_maps(method, original, volume, **how)
-        assert_maps_equal(gradient_maps(method, model, volume, **how).native, expected.native)
+        expected = explain(original, volume, method, **how)
+        assert_maps_equal(explain(model, volume, method, **how).native, expected.native)
     if network is NETWORKS["EfficientNetBN"] and write is exported:
         # the activation that enters the pool runs many times, so that it has no name
         with pytest.raises(MethodError, match="CAM does not apply; use Grad-CAM"):

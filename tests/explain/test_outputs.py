@@ -5,14 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+from napari_cnnvis.explain.common_parameters import SCORES
 from napari_cnnvis.explain.methods.box import box_sensitivity
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import gradient_maps
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
 from napari_cnnvis.explain.remap import remap
-from napari_cnnvis.explain.request import GRADIENT, SCORES
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
+
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
 
 LAYER = "4"
 
@@ -75,7 +77,7 @@ def as_map(values, labels):
 def finest(model, scan, hierarchy, target, **how):
     """Sensitivity on the finest level alone, occluding by 0."""
     n = len(np.unique(hierarchy.levels[0]))
-    return sensitivity(model, scan, hierarchy, target, 0, levels=[n], **how)
+    return sensitivity(model, scan, hierarchy, target, baseline=0, levels=[n], **how)
 
 
 # one output and a sigmoid: the class, and its absence
@@ -87,7 +89,7 @@ def test_absence_of_a_class_is_explained_by_the_opposite_gradient(model_of, brai
     model = model_of(1, names=["AD"])
     assert model.class_names == ("not AD", "AD")
     maps = [
-        gradient_maps(method, model, brain, name, LAYER, relu=False, score=score).native
+        explain(model, brain, method, target=name, layer=LAYER, relu=False, score=score).native
         for name in model.class_names
     ]
     if method in ("grad-cam", "hirescam"):
@@ -142,7 +144,9 @@ def test_remap_to_the_absence_needs_no_new_run(model_of, brain, hierarchy):
 
 def test_boxes_on_one_sigmoid(model_of, brain):
     model = model_of(1, names=["AD"])
-    maps = [box_sensitivity(model, brain, name, 5, 4).data for name in model.class_names]
+    maps = [
+        box_sensitivity(model, brain, name, size=5, stride=4).data for name in model.class_names
+    ]
     assert_maps_equal(maps[0], -maps[1])
 
 
@@ -172,8 +176,8 @@ def test_a_label_is_explained_as_by_a_network_with_this_output_only(model_of, br
         alone.module[-1].bias.copy_(several.module[-1].bias[1:2])
     for score in SCORES:
         how = {"layer": LAYER, "relu": False, "score": score}
-        found = gradient_maps(method, several, brain, 1, **how)
-        assert_maps_equal(found.native, gradient_maps(method, alone, brain, 1, **how).native)
+        found = explain(several, brain, method, target=1, **how)
+        assert_maps_equal(found.native, explain(alone, brain, method, target=1, **how).native)
 
 
 # values
@@ -205,12 +209,12 @@ def test_gradient_of_a_value(model_of, brain, method):
     regression = model_of(2, output="regression")
     classes = model_of(2)
     how = {"layer": LAYER, "relu": False}
-    expected = gradient_maps(method, classes, brain, 1, **how, score="logit")
+    expected = explain(classes, brain, method, target=1, **how, score="logit")
     for score in SCORES:  # a value has one score only
-        found = gradient_maps(method, regression, brain, "higher output 1", **how, score=score)
+        found = explain(regression, brain, method, target="higher output 1", **how, score=score)
         np.testing.assert_array_equal(found.native, expected.native)
         assert found.provenance["score"] == "value"
-    lower = gradient_maps(method, regression, brain, "lower output 1", **how)
+    lower = explain(regression, brain, method, target="lower output 1", **how)
     if method in ("grad-cam", "hirescam"):
         np.testing.assert_array_equal(lower.native, -expected.native)
 
@@ -262,8 +266,8 @@ def test_gradient_maps_in_spite_of_a_last_operation(pair, brain, method):
     plain, ending, last = pair
     for score, same in scores_of(last).items():
         how = {"layer": LAYER, "relu": False}
-        found = gradient_maps(method, ending, brain, 1, **how, score=score)
-        expected = gradient_maps(method, plain, brain, 1, **how, score=same)
+        found = explain(ending, brain, method, target=1, **how, score=score)
+        expected = explain(plain, brain, method, target=1, **how, score=same)
         assert_maps_equal(found.native, expected.native)
 
 
@@ -271,8 +275,8 @@ def test_gradient_maps_in_spite_of_a_last_operation(pair, brain, method):
 def test_sensitivity_in_spite_of_a_last_operation(pair, brain, hierarchy, engine):
     plain, ending, last = pair
     for score, same in scores_of(last).items():
-        found = sensitivity(ending, brain, hierarchy, 1, 0, score=score, engine=engine)
-        expected = sensitivity(plain, brain, hierarchy, 1, 0, score=same, engine="full")
+        found = sensitivity(ending, brain, hierarchy, 1, baseline=0, score=score, engine=engine)
+        expected = sensitivity(plain, brain, hierarchy, 1, baseline=0, score=same, engine="full")
         assert_maps_equal(found.data, expected.data)
 
 
@@ -293,7 +297,7 @@ def test_a_certain_network_has_finite_maps(model_of, brain, hierarchy):
                 found = finest(model, brain, hierarchy, target, score=score, engine="full")
                 assert np.isfinite(found.data).all()
                 for method in GRADIENT:
-                    found = gradient_maps(method, model, brain, target, LAYER, score=score)
+                    found = explain(model, brain, method, target=target, layer=LAYER, score=score)
                     assert np.isfinite(found.data).all()
 
 
@@ -325,8 +329,8 @@ def test_scores_among_other_outputs(net_of, brain, hierarchy, wrap, wrapped):
     np.testing.assert_array_equal(wrapping.predict(brain), plain.predict(brain))
     np.testing.assert_array_equal(cam(wrapping, brain, 1).data, cam(plain, brain, 1).data)
     for method in GRADIENT:
-        found = gradient_maps(method, wrapping, brain, 1, f"net.{LAYER}", relu=False)
-        expected = gradient_maps(method, plain, brain, 1, LAYER, relu=False)
+        found = explain(wrapping, brain, method, target=1, layer=f"net.{LAYER}", relu=False)
+        expected = explain(plain, brain, method, target=1, layer=LAYER, relu=False)
         np.testing.assert_array_equal(found.data, expected.data)
     found = sensitivity(wrapping, brain, hierarchy, 1)
     assert found.provenance["engine"]["engine"] == "incremental"

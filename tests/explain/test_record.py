@@ -13,9 +13,8 @@ from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis.errors import CnnVisError, MethodError
-from napari_cnnvis.explain.record import checked_record, read_record
+from napari_cnnvis.explain.record import Record, read_record
 from napari_cnnvis.explain.run import explain
-from napari_cnnvis.explain.script import request_of, script_of
 from napari_cnnvis.reading import source_file
 from napari_cnnvis.writing import companion
 
@@ -93,8 +92,8 @@ def with_key(record, path, key):
 def assert_harmless(record):
     """The script, if there is one, is Python that calls nothing but what a script calls."""
     try:
-        script = script_of(record)
-        request_of(record)
+        script = Record.read(record).script()
+        Record.read(record).request()
     except MethodError as exc:
         assert len(str(exc)) < 600
         return
@@ -113,10 +112,10 @@ def assert_harmless(record):
 
 @pytest.mark.parametrize("record", RECORDS)
 def test_records_of_runs_are_good_as_they_are(record):
-    found = checked_record(record)
-    assert json.loads(json.dumps(found)) == record
+    found = Record.read(record)
+    assert json.loads(found.to_json()) == record
     assert_harmless(record)
-    ast.parse(script_of(record))
+    ast.parse(Record.read(record).script())
 
 
 @pytest.mark.parametrize("code", CODE)
@@ -150,14 +149,14 @@ def test_any_value_in_any_place_is_used_rightly_or_refused(record, data, value):
 def test_any_json_is_no_record_or_is_refused(value):
     assume(not (isinstance(value, dict) and "method" in value))
     with pytest.raises(MethodError):
-        checked_record(value)
+        Record.read(value)
 
 
 @pytest.mark.parametrize("part", ["class_name", "scan", "model"])
 def test_a_record_without_a_part_says_which(plain, part):
     record = {k: v for k, v in RECORDS[0].items() if k != part}
     with pytest.raises(MethodError) as caught:
-        script_of(record)
+        Record.read(record).script()
     assert f"does not say its {part.replace('_', ' ')}" in plain(caught.value)
 
 
@@ -184,7 +183,7 @@ def test_a_record_without_a_part_says_which(plain, part):
 )
 def test_what_no_run_writes_is_refused_with_a_sentence(plain, part, value):
     with pytest.raises(MethodError) as caught:
-        checked_record({**RECORDS[1], part: value})
+        Record.read({**RECORDS[1], part: value})
     text = plain(caught.value)
     assert f"'{part}" in text
     assert len(text) < 300
@@ -224,4 +223,4 @@ def test_a_hash_in_a_folders_name_is_no_volume_of_a_4d_file():
     assert source_file("/data/sub#1/scan.nii#3") == ("/data/sub#1/scan.nii", 3)
     assert source_file("scan.nii#-3") == ("scan.nii#-3", None)
     assert source_file("") == ("", None)
-    assert "cv.read_volume('/data/sub#1/scan.nii', index=3)" in script_of(RECORDS[0])
+    assert "cv.read_volume('/data/sub#1/scan.nii', index=3)" in Record.read(RECORDS[0]).script()

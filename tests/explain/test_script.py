@@ -11,8 +11,8 @@ import torch
 import napari_cnnvis as cv
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.record import Record
 from napari_cnnvis.explain.run import explain
-from napari_cnnvis.explain.script import request_of, script_of
 
 RESNET = (
     "monai.networks.nets:resnet10(spatial_dims=3, n_input_channels={}, num_classes=2, "
@@ -46,7 +46,7 @@ def model_of(folder, channels=1, **more):
 def ran(provenance, tmp_path):
     """What the script writes, run as a program of its own."""
     script = tmp_path / "again.py"
-    script.write_text(script_of(provenance, str(tmp_path / "map.nii.gz")))
+    script.write_text(Record.read(provenance).script(str(tmp_path / "map.nii.gz")))
     subprocess.run([sys.executable, script], check=True, timeout=300)
     return cv.read_volume(tmp_path / "map.nii.gz")
 
@@ -56,7 +56,7 @@ def executed(provenance, tmp_path):
     path = tmp_path / "map.nii.gz"
     for written in (path, tmp_path / "map.json"):
         written.unlink(missing_ok=True)
-    exec(script_of(provenance, str(path)), {})
+    exec(Record.read(provenance).script(str(path)), {})
     return cv.read_volume(path)
 
 
@@ -75,9 +75,9 @@ def test_a_program_of_its_own_makes_the_same_map(folder, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["cam", "grad-cam", "grad-cam++", "hirescam", "layercam", "box"])
-def test_every_method(folder, tmp_path, method):
+def test_every_method(fitting, folder, tmp_path, method):
     volume = cv.read_volume(folder / "t1.nii.gz")
-    request = cv.ExplainRequest(method, "NC", relu=False, size=5, stride=6, baseline=[0, "blur"])
+    request = fitting(method, "NC", relu=False, size=5, stride=6, baseline=[0, "blur"])
     expected = explain(model_of(folder), volume, request)
     assert_same(executed(expected.provenance, tmp_path), expected)
 
@@ -87,8 +87,14 @@ def test_sensitivity_with_everything_changed(folder, tmp_path):
     control = cv.read_volume(folder / "control.nii.gz")
     hierarchy = cv.build_hierarchy(volume, counts=[12, 6])
     expected = cv.sensitivity(
-        *(model_of(folder), volume, hierarchy, "AD", ["border", control], "probability", "logit"),
-        *([9, 4],),
+        model_of(folder),
+        volume,
+        hierarchy,
+        "AD",
+        baseline=["border", control],
+        quantity="probability",
+        score="logit",
+        levels=[9, 4],
         join="size-aware",
         margin=3.0,
     )
@@ -134,14 +140,14 @@ def test_what_is_not_on_disk_is_marked():
         *(torch.nn.Conv3d(1, 2, 3), torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten()),
         torch.nn.Linear(2, 2),
     )
-    found = script_of(cv.cam(cv.Model(net), cv.Volume(data, name="made"), 0).provenance)
+    found = cv.cam(cv.Model(net), cv.Volume(data, name="made"), 0).record.script()
     assert found.count("# TODO") == 2
     assert "'made'" in found
 
 
 def test_records_of_other_programs_are_refused(plain):
     with pytest.raises(MethodError) as caught:
-        script_of({"method": "tea leaves"})
+        Record.read({"method": "tea leaves"}).script()
     assert "tea leaves" in plain(caught.value)
 
 
@@ -149,9 +155,9 @@ def test_the_request_of_a_record(folder):
     volume = cv.read_volume(folder / "t1.nii.gz")
     model = model_of(folder)
     request = cv.ExplainRequest("layercam", "AD", layer="layer2.0", relu=False, score="probability")
-    assert request_of(explain(model, volume, request).provenance) == request
+    assert explain(model, volume, request).record.request() == request
     request = cv.ExplainRequest("box", "NC", baseline=[0.5, "blur"], size=5, stride=9)
-    assert request_of(explain(model, volume, request).provenance) == request
+    assert explain(model, volume, request).record.request() == request
 
 
 # --- maps in files ------------------------------------------------------------------------
@@ -181,21 +187,21 @@ def test_a_map_without_its_record_is_a_plain_error(folder, tmp_path, content, pl
 
 def test_nearest_cells_are_the_cells(folder):
     volume = cv.read_volume(folder / "t1.nii.gz")
-    found = cv.grad_cam(model_of(folder), volume, "AD", "layer2.0", relu=False)
+    found = cv.grad_cam(model_of(folder), volume, "AD", layer="layer2.0", relu=False)
     nearest = found.nearest()
     assert nearest.shape == volume.shape
     assert set(np.unique(nearest)) == set(np.unique(found.native))
 
 
 @pytest.mark.parametrize("method", ["sensitivity", "box"])
-def test_half_precision_is_part_of_a_record(folder, method):
+def test_half_precision_is_part_of_a_record(fitting, folder, method):
     """Else "Run again" and the script would make another map."""
     volume = cv.read_volume(folder / "t1.nii.gz")
-    request = cv.ExplainRequest(method, "AD", baseline=["blur"], size=5, stride=9, precision="half")
+    request = fitting(method, "AD", baseline=["blur"], size=5, stride=9, precision="half")
     found = explain(model_of(folder), volume, request)
     assert found.provenance["precision"] == "half"
-    assert request_of(found.provenance).precision == "half"
-    assert "    precision='half'," in script_of(found.provenance)
+    assert Record.read(found.provenance).request().how.precision == "half"
+    assert "    precision='half'," in Record.read(found.provenance).script()
 
 
 def test_boxes_are_the_same_size_wherever_they_are_asked_for():
@@ -207,5 +213,9 @@ def test_boxes_are_the_same_size_wherever_they_are_asked_for():
     of_function = signature(cv.box_sensitivity).parameters
     of_benchmark = BenchmarkOptions()
     for name in ("size", "stride"):
-        defaults = {getattr(asked, name), of_function[name].default, getattr(of_benchmark, name)}
+        defaults = {
+            getattr(asked.how, name),
+            of_function[name].default,
+            getattr(of_benchmark, name),
+        }
         assert len(defaults) == 1

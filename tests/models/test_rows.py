@@ -94,7 +94,7 @@ def test_sensitivity_and_boxes_are_those_of_single_passes(name, batch_size):
     labels = np.ravel_multi_index([i // 4 for i in np.indices((SIZE,) * 3)], (3, 3, 3)) + 1
     tree = cv.Hierarchy.from_levels([labels])
     for engine in ("auto", "incremental", "full"):
-        found = cv.sensitivity(model, volume, tree, 0, 0, "drop", "logit", engine=engine, batch_size=batch_size)  # fmt: skip
+        found = cv.sensitivity(model, volume, tree, 0, baseline=0, quantity="drop", score="logit", engine=engine, batch_size=batch_size)  # fmt: skip
         clean, want = alone(model, volume.data)[0], np.zeros((SIZE,) * 3)
         for label in range(1, 28):
             occluded = np.where(labels == label, np.float32(0), volume.data)

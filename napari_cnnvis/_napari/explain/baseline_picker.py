@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QWidget
 
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.widgets.layer_picker import LayerPicker
-from napari_cnnvis.explain.request import BASELINES, Baseline
+from napari_cnnvis.explain.parameter import BASELINES, Baseline
 
 __all__ = ["BaselinePicker"]
 

@@ -155,10 +155,7 @@ class ExplainPanel(DockedPanel):
         if result is None or self.session.jobs.busy or shown.layer is None:
             return
         try:
-            request = self.method_form.request()
-            attribution = result.view(
-                request, self.method_form.shown_baseline, self.method_form.weights.weights()
-            )
+            attribution = result.view(self.method_form.view_request())
         except CnnVisError as exc:
             self.warn(str(exc))
             return

@@ -200,17 +200,18 @@ class FigurePanel(DockedPanel):
             self.say(text)
 
     def _frame(self, spec: FigureSpec) -> Any:
+        from napari_cnnvis.explain.record import Record
         from napari_cnnvis.figure.furniture import ColourBar
-        from napari_cnnvis.figure.labels import title_of, unit_of
         from napari_cnnvis.figure.plate import draw_frame
 
         pixels, zoom = canvas_pixels(self._viewer, spec.background, spec.pixels)
         title, bar, layer = "", None, self.form.map.layer
         map_ = map_of(layer)
         if map_ is not None and layer.visible:
-            title = title_of(map_.provenance, layer.name)
+            record = Record(map_.provenance)
+            title = record.title or layer.name
             ends = float(np.min(layer.data)), float(np.max(layer.data))
-            bar = ColourBar(map_.limits, 0.0, unit_of(map_.provenance), ends)
+            bar = ColourBar(map_.limits, 0.0, record.unit, ends)
         scale = zoom if camera_of(self._viewer).perspective == 0 else None
         return draw_frame(pixels, spec, title, bar, scale)
 

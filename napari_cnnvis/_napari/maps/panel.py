@@ -238,10 +238,10 @@ class MapsPanel(DockedPanel):
         self.again.setEnabled(runnable)
 
     def _copy(self) -> None:
-        from napari_cnnvis.explain.script import script_of
+        from napari_cnnvis.explain.record import Record
 
         try:
-            script = script_of(map_of(self.chosen).provenance)
+            script = Record.read(map_of(self.chosen).provenance).script()
         except CnnVisError as exc:
             self.warn(str(exc))
             return
@@ -287,7 +287,7 @@ class MapsPanel(DockedPanel):
             widget.setVisible(self._running)
 
     def _show_reading(self) -> None:
-        from napari_cnnvis.explain.reading import how_to_read
+        from napari_cnnvis.explain.how_to_read import how_to_read
 
         method = map_of(self.chosen).provenance["method"]
         text = "".join(f"<p>{paragraph}</p>" for paragraph in how_to_read(method))

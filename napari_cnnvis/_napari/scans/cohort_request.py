@@ -39,7 +39,7 @@ def request_for_scans(session: Session) -> ExplainRequest:
         If they do not fit together, or take supervoxels of a layer.
     """
     request = session.asked.request()
-    if request.method == "sensitivity" and session.asked.regions_layer is not None:
+    if request.how.takes_hierarchy and session.asked.regions_layer is not None:
         raise MethodError(
             "Supervoxels of a layer belong to one scan; choose 'built from the scan' in the panel "
             "Explain CNN."

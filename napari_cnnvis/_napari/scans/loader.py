@@ -173,7 +173,8 @@ class ScanLoader(QObject):
         if wanted.model is not None:
             keys = self.keys(wanted.model)
             prediction = self.store.prediction(keys.prediction(scan.digest))
-            if wanted.request is not None and wanted.request.layer != "all":
+            how = None if wanted.request is None else wanted.request.how
+            if how is not None and getattr(how, "layer", None) != "all":
                 key = keys.attribution(scan.digest, wanted.request, DISPLAY_AXES)
                 attribution = self._maps.get(key)
                 if attribution is None and self.store.has_attribution(key):

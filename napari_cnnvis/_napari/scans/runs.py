@@ -19,7 +19,7 @@ from napari_cnnvis._napari.session.session import Session
 from napari_cnnvis._napari.widgets.jobs import JobRunner
 from napari_cnnvis.cohort.entries import ScanEntry
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.request import METHODS, ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.progress import Progress
 
 __all__ = ["ScanRuns"]
@@ -96,7 +96,9 @@ class ScanRuns(QObject):
         def job(progress: Callable[[Progress], None], cancel: threading.Event) -> None:
             from napari_cnnvis.cohort.run import look_up
 
-            wanted = None if request is None or request.layer == "all" else request
+            wanted = (
+                None if request is None or getattr(request.how, "layer", None) == "all" else request
+            )
             for outcome in look_up(
                 keys(model), entries, wanted, store, progress, cancel, DISPLAY_AXES
             ):
@@ -138,7 +140,7 @@ class ScanRuns(QObject):
             raise CnnVisError(
                 "The network is busy; wait until it has finished, or cancel that run."
             )
-        what = METHODS[request.method] if request else "Predictions"
+        what = request.title if request else "Predictions"
         self._running, self._over = True, False
         self._start(
             f"{what} of {len(self._entries)} scans", model, range(len(self._entries)), request

@@ -50,10 +50,10 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
     NetworkMissing
         If the network is not there.
     """
-    from napari_cnnvis.explain.record import checked_record
-    from napari_cnnvis.explain.script import request_of
+    from napari_cnnvis.explain.record import Record
 
-    request, record = request_of(record), checked_record(record)
+    known = Record.read(record)
+    request, record = known.request(), dict(known.values)
     wanted, place = record.get("model") or {}, record.get("scan") or {}
     names = [one.get("name") for one in (place, *place.get("other_channels", ()))]
     if not wanted or not names[0]:

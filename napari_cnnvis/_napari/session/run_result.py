@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from napari_cnnvis.explain.request import GRADIENT, ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 
 __all__ = ["RunResult"]
 
@@ -24,7 +24,7 @@ class RunResult:
     @property
     def attribution(self) -> Any:
         """What the request asked for."""
-        return self.view(self.request, None)
+        return self.view(self.request)
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -39,36 +39,7 @@ class RunResult:
         levels = getattr(scores, "levels", ())
         return tuple(len(set(level.tolist())) for level in levels)
 
-    def view(
-        self,
-        request: ExplainRequest,
-        shown: str | None,
-        level_weights: list[float] | None = None,
-    ) -> Any:
-        """The attribution for what the form asks now, or None if that takes another run.
-
-        `shown` is the name of a baseline, "disagreement", or None for their mean.
-        """
-        from napari_cnnvis.explain.layers.layer_maps import LayerMaps
-        from napari_cnnvis.explain.remap import remap
-
-        if isinstance(self.outcome, LayerMaps):
-            asked = request.target, request.score
-            if request.method not in GRADIENT or asked != (self.request.target, self.request.score):
-                return None
-            seen = self.outcome.of(request.method, request.relu, request.alignment)
-            return seen.get(request.layer)
-        if request.method != self.request.method:
-            return None
-        if self.outcome.regions is None:
-            return self.outcome
-        return remap(
-            self.outcome,
-            request.target,
-            request.quantity,
-            request.score,
-            shown,
-            request.join,
-            level_weights,
-            request.smooth,
-        )
+    def view(self, request: ExplainRequest) -> Any:
+        """The attribution for what the form asks now, or None if that takes another run."""
+        ran = self.request
+        return request.how.view(request.target, self.outcome, ran.how, ran.target)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.explain.request import GRADIENT, METHODS, ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["described", "head_of", "numbered", "run_request", "summary_of"]
@@ -17,22 +16,24 @@ __all__ = ["described", "head_of", "numbered", "run_request", "summary_of"]
 def run_request(
     model: Any, volumes: Any, request: ExplainRequest, hierarchy: Any, progress: Any, cancel: Any
 ) -> Any:
-    """Grad-CAM of all layers at once where memory allows, so that changing the layer is instant."""
+    """Run so that more than one view can be shown at once, where memory allows: all layers."""
     from napari_cnnvis.explain.run import explain
     from napari_cnnvis.models.execution import OutOfMemory
 
-    if request.method in GRADIENT:
+    how: dict[str, Any] = {"hierarchy": hierarchy, "progress": progress, "cancel": cancel}
+    wide = ExplainRequest(request.how.widened(), request.target)
+    if wide != request:
         try:
-            return explain(model, volumes, replace(request, layer="all"))
+            return explain(model, volumes, wide, **how)
         except OutOfMemory:
             pass
-    return explain(model, volumes, request, hierarchy, progress, cancel)
+    return explain(model, volumes, request, **how)
 
 
 def numbered(request: ExplainRequest, model: Any) -> ExplainRequest:
     """The request with its target as a number, as the panel's form says it."""
     if isinstance(request.target, str) and request.target in model.class_names:
-        return replace(request, target=model.class_names.index(request.target))
+        return request.replaced(target=model.class_names.index(request.target))
     return request
 
 
@@ -40,7 +41,7 @@ def described(request: ExplainRequest, model: Any) -> str:
     """What a run does, in a few words."""
     target, names = request.target, model.class_names
     known = isinstance(target, int) and 0 <= target < len(names)
-    return f"{METHODS[request.method]} of {names[target] if known else target}"
+    return f"{request.title} of {names[target] if known else target}"
 
 
 def head_of(volume: Volume) -> np.ndarray | None:

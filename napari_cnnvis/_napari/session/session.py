@@ -277,16 +277,16 @@ class Session(QObject):
         """Whether a method is being run on the scan."""
         return self._running_data is not None
 
-    def run(self) -> None:
-        """Run the method as it is set and add its map as a layer."""
+    def run(self, request: ExplainRequest | None = None) -> None:
+        """Run a request, or the method as it is set, and add its map as a layer."""
         if self.model is None or not self.has_input or self.jobs.busy:
             return
         try:
-            request = self.asked.request()
+            request = self.asked.request() if request is None else request
         except CnnVisError as exc:
             self._on_failed(str(exc))
             return
-        takes_regions = self.asked.form is not None and request.method == "sensitivity"
+        takes_regions = self.asked.form is not None and request.how.takes_hierarchy
         self._run(request, self.asked.form.hierarchy.maker() if takes_regions else None)
 
     def run_again(self, record: dict[str, Any]) -> None:
@@ -339,7 +339,7 @@ class Session(QObject):
             self.map.head = head
             result = RunResult(request, outcome)
             attribution = result.attribution
-            if request.method == "sensitivity" and make_hierarchy is None:
+            if request.how.takes_hierarchy and make_hierarchy is None:
                 self._hierarchy = scan_data, attribution.regions.hierarchy
             self._set_result(result)
             self.map.show(attribution)
@@ -361,7 +361,7 @@ class Session(QObject):
             self.asked.last = numbered(pending.request, self.model)
         else:
             self.asked.form.show_request(pending.request, self.model.class_names)
-        self.run()
+        self.run(numbered(pending.request, self.model))
 
     # --- jobs ------------------------------------------------------------------------
 

@@ -113,12 +113,12 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
     MethodError
         If the map's record does not say what was run, or the scan is not there any more.
     """
-    from napari_cnnvis.explain.record import checked_record
-    from napari_cnnvis.explain.script import request_of
+    from napari_cnnvis.explain.record import Record
 
     map_ = map_of(layer)
-    record = checked_record(None if map_ is None else map_.provenance)
-    request_of(record)
+    known = Record.read(None if map_ is None else map_.provenance)
+    known.request()
+    record = dict(known.values)
     if not (record.get("scan") or {}).get("name") or not record.get("model"):
         raise MethodError(
             "The map's record does not say which scan and network it belongs to; run the method again in "

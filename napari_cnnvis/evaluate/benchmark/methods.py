@@ -14,15 +14,21 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import slic
 
-from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, CONTROLS, SLIC, BenchmarkOptions
+from napari_cnnvis.evaluate.benchmark.options import (
+    BENCHMARKED,
+    CONTROLS,
+    GRADIENT,
+    SLIC,
+    BenchmarkOptions,
+)
 from napari_cnnvis.evaluate.benchmark.rows import MapFacts
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.methods.box import box_sensitivity
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import gradient_maps
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
+from napari_cnnvis.explain.parameter import Baseline, baseline_names
 from napari_cnnvis.explain.remap import remap
-from napari_cnnvis.explain.request import GRADIENT, Baseline, baseline_names
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.models.layers import TargetLayer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.volume import Volume
@@ -119,8 +125,8 @@ class _Occlusion(Method):
         for (baseline, called), join, score, quantity, smooth in product(
             shown, joins, self.scores, self.quantities, self.smooths
         ):
-            how = {"join": join, "smooth": smooth}
-            data = remap(run, case.target, quantity, score, baseline, **how).data
+            how = {"quantity": quantity, "score": score, "baseline": baseline}
+            data = remap(run, case.target, join=join, smooth=smooth, **how).data
             parts = [called, *([join] if len(joins) > 1 or join != "mean" else []), score]
             parts += ["absolute"] if quantity == "absolute" else []
             parts += [f"smoothed {smooth:g} mm"] if smooth else []
@@ -145,9 +151,9 @@ class Boxes(_Occlusion):
             case.model,
             case.volume,
             case.target,
-            self.size,
-            self.stride,
-            list(self.baselines),
+            size=self.size,
+            stride=self.stride,
+            baseline=list(self.baselines),
             cancel=case.cancel,
         )
         seconds = time.perf_counter() - start
@@ -217,7 +223,7 @@ class ClassActivation(Method):
     def maps(self, case: Case) -> Iterator[TimedMap]:
         for alignment in self.alignments:
             start = time.perf_counter()
-            result = cam(case.model, case.volume, case.target, alignment)
+            result = cam(case.model, case.volume, case.target, alignment=alignment)
             seconds = time.perf_counter() - start
             conformed = case.model.conform(case.volume)
             shape, spacing = conformed.data.shape, conformed.spacing
@@ -243,9 +249,8 @@ class Gradients(Method):
 
     def maps(self, case: Case) -> Iterator[TimedMap]:
         start = time.perf_counter()
-        one_pass = gradient_maps(
-            self.methods[0], case.model, case.volume, case.target, "all", relu=False
-        )
+        how = {"layer": "all", "relu": False}
+        one_pass = explain(case.model, case.volume, self.methods[0], target=case.target, **how)
         of_pass = time.perf_counter() - start
         conformed = one_pass.conformed
         shape, spacing = conformed.data.shape, conformed.spacing
@@ -331,7 +336,7 @@ def _sensitivity(
         case.volume,
         hierarchy,
         case.target,
-        list(baselines),
+        baseline=list(baselines),
         levels=levels,
         cancel=case.cancel,
         margin=margin,

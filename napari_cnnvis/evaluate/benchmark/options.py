@@ -6,22 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.request import (
-    ALIGNMENTS,
-    BOX_SIZE,
-    BOX_STRIDE,
-    GRADIENT,
-    JOINS,
-    METHODS,
-    SCORES,
-    Baseline,
-    check_baselines,
-    check_choice,
-    check_margin,
-    check_voxels,
-)
+from napari_cnnvis.explain.common_parameters import ALIGNMENTS, JOINS, SCORES
+from napari_cnnvis.explain.layers.gradient_method import GradientMethod
+from napari_cnnvis.explain.methods.box import BoxOcclusion
+from napari_cnnvis.explain.methods.cam import Cam
+from napari_cnnvis.explain.methods.sensitivity import Sensitivity
+from napari_cnnvis.explain.parameter import Baseline, check_baselines, check_choice
+from napari_cnnvis.explain.registry import methods
 
-__all__ = ["BENCHMARKED", "CONTROLS", "SLIC", "BenchmarkOptions", "parse_region"]
+__all__ = ["BENCHMARKED", "CONTROLS", "GRADIENT", "SLIC", "BenchmarkOptions", "parse_region"]
 
 #: occlusion of SLIC supervoxels, which only the benchmark has
 SLIC = "slic"
@@ -31,13 +24,16 @@ CONTROLS = {
     "depth": "Depth in the brain",
     "edges": "Edges of the scan",
 }
+#: Grad-CAM and its variants, by key
+GRADIENT = {key: m for key, m in methods().items() if issubclass(m, GradientMethod)}
+_BOX, _REGIONS = BoxOcclusion.parameters(), Sensitivity.parameters()
 #: what can be benchmarked, and how it is called
 BENCHMARKED = {
-    "box": METHODS["box"],
+    BoxOcclusion.key: BoxOcclusion.title,
     SLIC: "SLIC sensitivity",
-    "sensitivity": METHODS["sensitivity"],
-    "cam": METHODS["cam"],
-    **{name: METHODS[name] for name in GRADIENT},
+    Sensitivity.key: Sensitivity.title,
+    Cam.key: Cam.title,
+    **{key: method.title for key, method in GRADIENT.items()},
     **CONTROLS,
 }
 
@@ -78,8 +74,8 @@ class BenchmarkOptions:
     """
 
     methods: Sequence[str] = tuple(BENCHMARKED)
-    size: int = BOX_SIZE
-    stride: int = BOX_STRIDE
+    size: int = _BOX["size"].default
+    stride: int = _BOX["stride"].default
     levels: Sequence[int] = (800, 400, 200, 100)
     margins: Sequence[float] = (6.0,)
     baselines: Sequence[Baseline] = ("blur",)
@@ -101,11 +97,11 @@ class BenchmarkOptions:
             object.__setattr__(self, name, _several(getattr(self, name), choices, what))
         object.__setattr__(self, "baselines", check_baselines(list(self.baselines)))
         object.__setattr__(self, "layers", tuple(self.layers))
-        check_voxels(self.size, "box size")
-        check_voxels(self.stride, "stride")
-        margins = tuple(float(check_margin(margin)) for margin in self.margins)
+        _BOX["size"].checked(self.size)
+        _BOX["stride"].checked(self.stride)
+        margins = tuple(_REGIONS["margin"].checked(margin) for margin in self.margins)
         object.__setattr__(self, "margins", tuple(dict.fromkeys(margins)))
-        smooths = tuple(float(check_margin(smooth, "smoothing")) for smooth in self.smooths)
+        smooths = tuple(_REGIONS["smooth"].checked(smooth) for smooth in self.smooths)
         object.__setattr__(self, "smooths", tuple(dict.fromkeys(smooths)) or (0.0,))
         levels = sorted(set(self.levels), reverse=True)
         if not levels or levels[-1] < 1 or not margins:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, CONTROLS
+from napari_cnnvis.evaluate.benchmark.options import BENCHMARKED, CONTROLS, GRADIENT
 from napari_cnnvis.evaluate.benchmark.rows import METRICS, MapFacts, ScoreRow
 from napari_cnnvis.evaluate.benchmark.table import TRUTH
-from napari_cnnvis.explain.request import GRADIENT
 
 __all__ = [
     "FAMILIES",
@@ -27,7 +26,7 @@ __all__ = [
 ]
 
 #: Grad-CAM and its variants, as they are called in tables
-GRADIENT_NAMES = tuple(BENCHMARKED[name] for name in GRADIENT)
+GRADIENT_NAMES = tuple(method.title for method in GRADIENT.values())
 #: kinds of methods, and how they are called
 FAMILIES = {
     "occlusion": "occlusion",

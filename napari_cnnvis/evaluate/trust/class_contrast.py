@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from napari_cnnvis.evaluate.trust.similarity import Similarity, compare_maps
-from napari_cnnvis.explain.request import OCCLUDING, ExplainRequest
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.progress import Progress
 
@@ -82,9 +82,8 @@ def negatives_by_construction(outputs: Outputs, request: ExplainRequest) -> bool
         return True
     if outputs.kind != "softmax" or outputs.n != 2 or request.method == "cam":
         return False
-    return request.score == "probability" or (
-        request.score == "log_prob" and request.method not in OCCLUDING
-    )
+    score = getattr(request.how, "score", "")
+    return score == "probability" or (score == "log_prob" and not request.how.occludes)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float | None:
@@ -136,7 +135,7 @@ def class_contrast(
     for number, other in enumerate(others):
         if cancel is not None and cancel.is_set():
             return None
-        found = map_of(replace(request, target=other))
+        found = map_of(request.replaced(other))
         if found is None:
             return None
         alike = compare_maps(map_, found, inside)

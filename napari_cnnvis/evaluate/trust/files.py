@@ -16,7 +16,6 @@ import numpy as np
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.evaluate.trust.measured import Measured
 from napari_cnnvis.evaluate.trust.plot import draw
-from napari_cnnvis.explain.attribution import inputs_of
 from napari_cnnvis.reading import read_small
 from napari_cnnvis.writing import atomic_path, check_folder
 
@@ -43,7 +42,7 @@ def save_report(report: Measured, folder: str | Path) -> Path:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    folder = check_report(folder, inputs_of(report.attribution.provenance))
+    folder = check_report(folder, report.attribution.record.files)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

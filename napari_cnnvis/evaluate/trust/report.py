@@ -14,7 +14,8 @@ from napari_cnnvis.evaluate.trust.result import TrustReport
 from napari_cnnvis.evaluate.trust.shared import TrustRun
 from napari_cnnvis.evaluate.trust.verdict import findings_of, verdict_of
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.request import OCCLUDING, Baseline, ExplainRequest, check_choice
+from napari_cnnvis.explain.parameter import Baseline, check_choice
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.volume import Scan
@@ -102,7 +103,7 @@ def trust_report(
         affords = affordable(model, run.scan.conformed.data.shape)
         steps, random_orders = steps or affords[0], random_orders or affords[1]
         settings |= {"steps": steps, "random_orders": random_orders, "baseline": run.scan.names[0]}
-    usual = _SLOW if run.request is not None and run.request.method in OCCLUDING else _QUICK
+    usual = _SLOW if run.request is not None and run.request.how.occludes else _QUICK
     how: dict[str, Callable[[], Any]] = {
         "response": lambda: run.response(random_networks),
         "edges": run.edges,

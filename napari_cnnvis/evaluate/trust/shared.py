@@ -17,12 +17,12 @@ from napari_cnnvis.evaluate.trust.edges import EdgeControl, compare_with_edges
 from napari_cnnvis.evaluate.trust.network_response import NetworkResponse, network_response
 from napari_cnnvis.evaluate.trust.randomisation import Randomisation, cascade
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.remap import remap
-from napari_cnnvis.explain.request import OCCLUDING, Baseline, ExplainRequest
+from napari_cnnvis.explain.parameter import Baseline
+from napari_cnnvis.explain.remap import remapped
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.explain.run import explain
 from napari_cnnvis.explain.scoring.baselines import make_baselines
 from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
-from napari_cnnvis.explain.script import request_of
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.volume import Scan, channels_of
@@ -56,7 +56,7 @@ class TrustRun:
             self.attribution = what
             self._read_record()
         else:
-            if what.layer == "all":
+            if getattr(what.how, "layer", None) == "all":
                 raise MethodError("Choose one layer; a report is of one map.")
             self.request = what
             self.attribution = self._explained(model, what)
@@ -75,7 +75,7 @@ class TrustRun:
         """What the map's record says of how it was made."""
         record = self.attribution.provenance
         try:
-            self.request = request_of(record)
+            self.request = self.attribution.record.request()
         except MethodError as exc:
             self.notes.append(
                 f"The map cannot be computed again, so the tests that need it were left out. {exc}"
@@ -96,9 +96,8 @@ class TrustRun:
     def _baseline(self, given: Baseline | None) -> Any:
         if given is not None:
             return given
-        if self.request is not None and self.request.method in OCCLUDING:
-            own = self.request.baseline
-            own = own if isinstance(own, list | tuple) else [own]
+        if self.request is not None and self.request.how.occludes:
+            own = self.request.how.baseline
             if len(own) == 1:
                 return own[0]
         return "blur"
@@ -130,7 +129,7 @@ class TrustRun:
     @property
     def hierarchy(self) -> Hierarchy | None:
         """For sensitivity, made once."""
-        if self._hierarchy is None and self.request.method == "sensitivity":
+        if self._hierarchy is None and self.request.how.takes_hierarchy:
             own = getattr(getattr(self, "attribution", None), "regions", None)
             if own is not None:
                 self._hierarchy = own.hierarchy
@@ -150,7 +149,14 @@ class TrustRun:
 
     def _explained(self, model: Model, request: ExplainRequest) -> Attribution:
         hierarchy = self.hierarchy
-        return explain(model, self.volume, request, hierarchy, self.progress, self.cancel)
+        return explain(
+            model,
+            self.volume,
+            request,
+            hierarchy=hierarchy,
+            progress=self.progress,
+            cancel=self.cancel,
+        )
 
     def _again(self, model: Model, request: ExplainRequest) -> np.ndarray | None:
         found = self._explained(model, request)
@@ -185,8 +191,7 @@ class TrustRun:
         def map_of(other: ExplainRequest) -> np.ndarray | None:
             if self.attribution.regions is None:
                 return self._again(self.model, other)
-            how = {"join": other.join} if other.method == "sensitivity" else {}
-            return remap(self.attribution, other.target, other.quantity, other.score, **how).data
+            return remapped(self.attribution, other.how, other.target).data
 
         return class_contrast(
             self.model.outputs,

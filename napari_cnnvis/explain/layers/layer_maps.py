@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.explain.request import ALIGNMENTS, METHODS, check_choice
+from napari_cnnvis.explain.method import Method
+from napari_cnnvis.explain.parameter import check_choice
+from napari_cnnvis.explain.record import Record
+from napari_cnnvis.explain.registry import method_of
 from napari_cnnvis.models.layers import TargetLayer
 from napari_cnnvis.models.receptive_field import LayerGrid
 from napari_cnnvis.models.windows import importance
@@ -125,22 +128,40 @@ class LayerMaps(Mapping[str, Attribution]):
     volume : Volume
         The scan that the map lies on.
     conformed : Conformed
-    method : str
-        One of the methods in the pieces.
-    relu : bool
-        Keep only what supports the class.
-    alignment : str
-    provenance : dict
+    how : Method
+        One of the methods in the pieces, with its parameters.
+    record : Record
+    recommended : str
+        The layer that is taken where none is named.
     """
 
     pieces: tuple[Piece, ...]
     layers: dict[str, TargetLayer]
     volume: Volume
     conformed: Conformed
-    method: str
-    relu: bool
-    alignment: str
-    provenance: dict[str, Any]
+    how: Method
+    record: Record
+    recommended: str = ""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The record of the pass as a dictionary of plain values."""
+        return dict(self.record.values)
+
+    @property
+    def method(self) -> str:
+        """The method's key."""
+        return self.how.key
+
+    @property
+    def relu(self) -> bool:
+        """Whether only what supports the class is kept."""
+        return getattr(self.how, "relu", False)
+
+    @property
+    def alignment(self) -> str:
+        """Where a layer's cells are put."""
+        return getattr(self.how, "alignment", "stretch")
 
     def __getitem__(self, name: str) -> Attribution:
         layer = self.layers[name]
@@ -161,7 +182,7 @@ class LayerMaps(Mapping[str, Attribution]):
         return Attribution(
             self.conformed.back(self._map(name, grid)),
             self.volume.affine,
-            {**self.provenance, "layer": name},
+            self.record.with_values(layer=name),
             self.volume,
             native=self._cells(self.pieces[0], name) if len(self.pieces) == 1 else None,
             notes=notes,
@@ -179,7 +200,7 @@ class LayerMaps(Mapping[str, Attribution]):
         return self.conformed.back(nearest_cells(self._cells(piece, name), piece.shape, grid), 0)
 
     def _cells(self, piece: Piece, name: str) -> np.ndarray:
-        cells = piece.cells[self.method][name]
+        cells = piece.cells[self.how.key][name]
         return np.maximum(cells, 0) if self.relu else cells
 
     def _map(self, name: str, grid: LayerGrid | None) -> np.ndarray:
@@ -212,16 +233,13 @@ class LayerMaps(Mapping[str, Attribution]):
         MethodError
             If the pass has no maps of this method, or there is no such alignment.
         """
-        method = self.method if method is None else method
-        relu = self.relu if relu is None else relu
-        alignment = self.alignment if alignment is None else alignment
-        check_choice(method, self.pieces[0].cells, "a method of this pass")
-        check_choice(alignment, ALIGNMENTS, "an alignment")
-        changed = {"method": METHODS[method], "alignment": alignment}
-        if "relu" in self.provenance:
-            changed["relu"] = relu
-        provenance = {**self.provenance, **changed}
-        return replace(self, method=method, relu=relu, alignment=alignment, provenance=provenance)
+        key = self.how.key if method is None else method
+        check_choice(key, self.pieces[0].cells, "a method of this pass")
+        changes = {"relu": relu, "alignment": alignment}
+        known = {name: getattr(self.how, name) for name in self.how.parameters()}
+        known |= {name: value for name, value in changes.items() if value is not None}
+        how = method_of(key)(**known)
+        return replace(self, how=how, record=self.record.of_view(how))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

@@ -5,132 +5,100 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
-from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.attribution import Attribution, provenance_of
-from napari_cnnvis.explain.request import (
-    BOX_SIZE,
-    BOX_STRIDE,
-    QUANTITIES,
-    SCORES,
-    check_choice,
-    check_margin,
-    check_voxels,
-)
-from napari_cnnvis.explain.request import Baseline as GivenBaseline
-from napari_cnnvis.explain.scoring.baselines import Baseline
-from napari_cnnvis.explain.scoring.occluded_scan import Limits, OccludedScan
-from napari_cnnvis.explain.scoring.occlusions import Subset
-from napari_cnnvis.explain.scoring.region_scores import OcclusionScores
-from napari_cnnvis.models.model import Model
+from napari_cnnvis.explain import common_parameters as common
+from napari_cnnvis.explain.parameter import Baseline, parameter
+from napari_cnnvis.explain.scoring.occluding_method import ON_BASELINES, OccludingMethod
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.scan.conform import Conformed
-from napari_cnnvis.scan.head import find_head
-from napari_cnnvis.scan.smoothing import smoothed
-from napari_cnnvis.scan.volume import Scan, Volume, channels_of
+from napari_cnnvis.scan.volume import Scan
 
-__all__ = ["BoxScores", "box_sensitivity"]
+if TYPE_CHECKING:
+    from napari_cnnvis.explain.attribution import Attribution
+    from napari_cnnvis.models.model import Model
+    from napari_cnnvis.ucm.hierarchy import Hierarchy
 
-#: centres are scored on lattices of these steps one after the other (times the stride), so
-#: that a map of the whole head is there soon and gets finer
-_REFINEMENT = (8, 4, 2, 1)
+__all__ = ["BoxOcclusion", "box_sensitivity"]
+
+_PLACES = {"head": "the head", "everywhere": "everywhere", "mask": "a mask given in Python"}
 
 
-@dataclass(frozen=True, eq=False)
-class BoxScores(OcclusionScores):
-    """The scores of boxes; ``n_regions`` is their number.
+@dataclass(frozen=True)
+class BoxOcclusion(OccludingMethod):
+    """See `box_sensitivity`."""
 
-    Attributes
-    ----------
-    centres : array, int64, shape (n_boxes, 3)
-        On the model's grid.
-    inside : array, bool, shape (i, j, k)
-        Voxels of the model's grid that get a value.
-    conformed : Conformed
-        The way back to the scan's grid.
-    """
+    key = "box"
+    title = "Box occlusion"
+    tip = (
+        "How far the score drops when a cube around each voxel is replaced by the baseline; slower "
+        "than supervoxels, and blind to what is larger than the cube."
+    )
+    reading = (
+        "How far the score drops when a cube around the voxel is replaced by the baseline.",
+        ON_BASELINES,
+        "Blind to what is larger than the cube; a cube cuts across anatomy, so that its edges are seen by "
+        "the network as well.",
+    )
+    function = "box_sensitivity"
+    place = 70
 
-    centres: np.ndarray
-    inside: np.ndarray
-    conformed: Conformed
+    baseline: tuple[Baseline, ...] = common.baseline()
+    size: int = parameter(
+        7,
+        "Box side",
+        "Side of the cube, on the network's grid.",
+        noun="box size",
+        unit="voxels",
+        low=1,
+    )
+    stride: int = parameter(
+        2,
+        "Stride",
+        "Distance between cubes; 1 takes 8 times as long as 2.",
+        noun="stride",
+        unit="voxels",
+        low=1,
+    )
+    quantity: str = common.quantity()
+    score: str = common.score("probability", redraws=True)
+    smooth: float = common.smooth()
+    shown: str | None = common.shown()
+    time_budget: float | None = common.time_budget()
+    precision: str = common.precision()
+    inside: str = parameter(
+        "head",
+        "Boxes in",
+        "Where the centres of cubes are.",
+        noun="a place for boxes",
+        choices=_PLACES,
+        in_form=False,
+    )
 
-    def map(
+    def run(
         self,
-        target: int,
-        quantity: str = "drop",
-        score: str = "probability",
-        baseline: str | None = None,
-    ) -> np.ndarray:
-        """The map: a box's value at its centre; a voxel between centres has the nearest one's.
+        model: Model,
+        volume: Scan,
+        target: int | str,
+        *,
+        hierarchy: Hierarchy | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Any:
+        from napari_cnnvis.explain.scoring.box_run import run_boxes
 
-        Parameters
-        ----------
-        target, quantity, score, baseline
-            As in `values`.
-
-        Returns
-        -------
-        array, float32, shape of the scan
-            0 outside ``inside``, and everywhere as long as nothing is scored.
-        """
-        values = self.values(target, quantity, score, baseline)
-        known = np.isfinite(values)
-        result = np.zeros(self.inside.shape, np.float32)
-        if known.any():
-            place = tuple(self.centres[known].T)
-            away = np.ones(self.inside.shape, bool)
-            away[place] = False
-            result[place] = values[known]
-            if away[self.inside].any():
-                nearest = ndimage.distance_transform_edt(
-                    away, return_distances=False, return_indices=True
-                )
-                result = result[tuple(nearest)]
-            result[~self.inside] = 0
-        return self.conformed.back(result)
-
-    def covered(self) -> np.ndarray:
-        """Where the map has values: bool, shape of the scan."""
-        return self.conformed.back(self.inside, order=0) > 0
-
-
-class _Boxes:
-    """Cubes of voxels, cut off at the volume's edges, each replaced by each baseline."""
-
-    def __init__(
-        self, centres: np.ndarray, size: int, baselines: Sequence[Baseline], shape: tuple[int, ...]
-    ) -> None:
-        self._baselines, self._shape = baselines, shape
-        self._replaces = [b.replaces.reshape(-1) for b in baselines]
-        low = np.maximum(centres - size // 2, 0)
-        boxes = np.stack([low, np.minimum(centres - size // 2 + size, shape)], axis=-1)
-        changed = [_any_inside(baseline.replaces, boxes) for baseline in baselines]
-        self.centre = np.concatenate([np.flatnonzero(c) for c in changed])
-        self.baseline = np.repeat(np.arange(len(baselines)), [c.sum() for c in changed])
-        self.boxes = boxes[self.centre]
-
-    def voxels(self, index: int) -> np.ndarray:
-        (a, b), (c, d), (e, f) = self.boxes[index]
-        _, height, width = self._shape
-        rows = np.arange(a, b)[:, None] * height + np.arange(c, d)
-        voxels = (rows.ravel()[:, None] * width + np.arange(e, f)).ravel()
-        return voxels[self._replaces[self.baseline[index]][voxels]]
-
-    def values(self, index: int) -> np.ndarray:
-        return self._baselines[self.baseline[index]].values(self.voxels(index))
+        return run_boxes(self, model, volume, target, progress, cancel)
 
 
 def box_sensitivity(
     model: Model,
     volume: Scan,
     target: int | str,
-    size: int = BOX_SIZE,
-    stride: int = BOX_STRIDE,
-    baseline: GivenBaseline | Sequence[GivenBaseline] = "blur",
+    *,
+    size: int = 7,
+    stride: int = 2,
+    baseline: Baseline | Sequence[Baseline] = "blur",
     quantity: str = "drop",
     score: str = "probability",
     inside: str | np.ndarray | None = "head",
@@ -140,8 +108,8 @@ def box_sensitivity(
     engine: str = "auto",
     precision: str = "single",
     batch_size: int | None = None,
-    *,
     smooth: float = 0.0,
+    shown: str | None = None,
 ) -> Attribution:
     """How much the score of a class drops when a cube of voxels is occluded.
 
@@ -160,10 +128,12 @@ def box_sensitivity(
         Voxels along a side of the cube, on the model's grid.
     stride : int
         Voxels between the centres of neighbouring cubes.
-    inside : "head", array of bool or None
+    inside : "head", "everywhere", array of bool or None
         Where centres lie: inside the head, inside a mask of the scan's shape, or
         everywhere.
-    baseline, quantity, score, progress, cancel, time_budget, engine, precision, batch_size, smooth
+    baseline, quantity, score, smooth, shown, time_budget, precision
+        As in `sensitivity`.
+    progress, cancel, engine, batch_size
         As in `sensitivity`. Cubes on a coarse lattice are scored first.
 
     Returns
@@ -178,130 +148,19 @@ def box_sensitivity(
     ComputeError
         If the network cannot run.
     """
-    check_choice(score, SCORES, "a score")
-    check_choice(quantity, QUANTITIES, "a quantity")
-    check_margin(smooth, "smoothing")
-    check_voxels(size, "box size")
-    check_voxels(stride, "stride")
-    limits = Limits(progress, cancel, time_budget)
-    scan = OccludedScan(model, volume, baseline)
-    index = model.class_index(target)
-    conformed = scan.conformed
-    reference = channels_of(volume)[0]
-    where = _inside(inside, reference, conformed)
-    centres = _centres(where, stride)
-    occlusions = _Boxes(centres, size, scan.baselines, conformed.data.shape)
-    scorer, report = scan.scorer(occlusions, engine, precision, batch_size)
-    shape = (len(scan.names), len(centres), len(scorer.clean_logits))
-    occluded = np.full(shape, np.nan, dtype=np.float32)
-    occluded[:] = scorer.clean_logits  # boxes that are as the baseline change nothing
-    occluded[occlusions.baseline, occlusions.centre] = np.nan
+    from napari_cnnvis.explain.scoring.box_run import run_boxes
 
-    provenance = provenance_of(
-        model,
-        volume,
-        conformed,
-        "Box occlusion",
-        index,
-        size=int(size),
-        stride=int(stride),
-        baseline=list(scan.names),
-        baseline_sources=scan.sources,
+    mask = None if inside is None or isinstance(inside, str) else np.asarray(inside)
+    how = BoxOcclusion(
+        baseline=baseline,  # type: ignore[arg-type]
+        size=size,
+        stride=stride,
         quantity=quantity,
-        smooth=float(smooth),
+        score=score,
+        smooth=smooth,
+        shown=shown,
+        time_budget=time_budget,
         precision=precision,
-        score=model.outputs.score_name(score),
-        inside=inside if isinstance(inside, str) else "everywhere" if inside is None else "mask",
-        boxes_scored=len(occlusions.boxes),
-        engine=report.to_dict(),
+        inside="everywhere" if inside is None else "mask" if mask is not None else inside,
     )
-
-    def so_far(partial: bool = True) -> Callable[[], Attribution]:
-        kept = occluded.copy()
-
-        def make() -> Attribution:
-            scores = BoxScores(
-                *(scorer.clean_logits, kept, scan.names, model.outputs),
-                *(centres, where, conformed),
-            )
-            return Attribution(
-                smoothed(
-                    scores.map(index, quantity, score), scores.covered(), reference.spacing, smooth
-                ),
-                reference.affine,
-                provenance,
-                reference,
-                partial=partial,
-                notes=(*conformed.notes, report.text),
-                regions=scores,
-            )
-
-        return make
-
-    def scored() -> Any:
-        for members in _coarse_to_fine(centres[occlusions.centre], stride):
-            for some, logits in scorer.score(Subset(occlusions, members)):
-                yield members[some], logits
-
-    done, total = 0, len(occlusions.boxes)
-    for members, logits in limits.batches(scored(), total, "scoring boxes", so_far):
-        occluded[occlusions.baseline[members], occlusions.centre[members]] = logits
-        done += len(members)
-    return so_far(partial=done < total)()
-
-
-def _inside(inside: str | np.ndarray | None, volume: Volume, conformed: Conformed) -> np.ndarray:
-    shape = conformed.data.shape
-    if inside is None:
-        return np.ones(shape, bool)
-    if isinstance(inside, str):
-        check_choice(inside, ("head",), "a place for boxes")
-        where = find_head(conformed.data)
-    else:
-        mask = np.asarray(inside)
-        if mask.shape != volume.shape:
-            raise MethodError(
-                f"The mask has {mask.shape} voxels, but the scan {volume.shape}; give one of the "
-                "scan's shape."
-            )
-        where = conformed.labels((mask != 0).astype(np.uint8)) > 0
-    if not where.any():
-        raise MethodError("The mask holds no voxel that the network sees, so there is no box.")
-    return where
-
-
-def _centres(where: np.ndarray, stride: int) -> np.ndarray:
-    """Voxels of a lattice that lie inside; the one nearest to the middle if none does."""
-    lattice = np.zeros(where.shape, bool)
-    lattice[tuple(slice(min(stride // 2, n - 1), None, stride) for n in where.shape)] = True
-    centres = np.argwhere(where & lattice)
-    if len(centres):
-        return centres
-    places = np.argwhere(where)
-    away = ((places - places.mean(axis=0)) ** 2).sum(axis=1)
-    return places[[away.argmin()]]
-
-
-def _coarse_to_fine(centres: np.ndarray, stride: int) -> list[np.ndarray]:
-    """Indices of the centres in the order of ever finer lattices, each centre once."""
-    if not len(centres):
-        return []
-    cell = (centres - centres.min(axis=0)) // stride
-    rank = np.full(len(centres), len(_REFINEMENT))
-    for number, step in reversed(list(enumerate(_REFINEMENT))):
-        rank[(cell % step == 0).all(axis=1)] = number
-    return [m for r in range(len(_REFINEMENT)) if len(m := np.flatnonzero(rank == r))]
-
-
-def _any_inside(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Whether each box (n, 3, 2) holds any voxel of a mask, by a summed volume."""
-    sums = np.pad(mask, ((1, 0), (1, 0), (1, 0))).astype(np.int32)
-    for axis in range(3):
-        np.cumsum(sums, axis=axis, out=sums)
-    total = np.zeros(len(boxes), np.int64)
-    for z in (0, 1):
-        for y in (0, 1):
-            for x in (0, 1):
-                corner = sums[boxes[:, 0, z], boxes[:, 1, y], boxes[:, 2, x]]
-                total += corner * (1 if (z + y + x) % 2 else -1)
-    return total > 0
+    return run_boxes(how, model, volume, target, progress, cancel, mask, engine, batch_size)

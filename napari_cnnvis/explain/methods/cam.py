@@ -2,22 +2,111 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-import torch
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.attribution import Attribution, provenance_of
-from napari_cnnvis.explain.layers.capture import run_and_capture
-from napari_cnnvis.explain.layers.layer_maps import LayerMaps
-from napari_cnnvis.explain.layers.layer_passes import pieces
-from napari_cnnvis.explain.request import ALIGNMENTS, check_choice
-from napari_cnnvis.models.model import Model
+from napari_cnnvis.explain.common_parameters import alignment
+from napari_cnnvis.explain.layers.gradient_method import COARSE
+from napari_cnnvis.explain.method import Method
+from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.volume import Scan, channels_of
 
-__all__ = ["cam"]
+if TYPE_CHECKING:
+    from napari_cnnvis.explain.attribution import Attribution
+    from napari_cnnvis.models.layers import NetworkLayers
+    from napari_cnnvis.models.model import Model
+    from napari_cnnvis.ucm.hierarchy import Hierarchy
+
+__all__ = ["Cam", "cam"]
 
 
-def cam(model: Model, volume: Scan, target: int | str, alignment: str = "stretch") -> Attribution:
+@dataclass(frozen=True)
+class Cam(Method):
+    """See `cam`."""
+
+    key = "cam"
+    title = "CAM"
+    tip = (
+        "Class activation map: the last layer's maps, weighted by the class's linear weights. "
+        "Exact for networks with global average pooling."
+    )
+    reading = (
+        "Each cell's share of the class's logit: the mean over all cells, plus the bias, is the logit. "
+        "Warm speaks for the class, cold against it. It is exact for networks that end in global average "
+        "pooling and one linear layer.",
+        COARSE,
+    )
+    function = "cam"
+    place = 10
+
+    alignment: str = alignment()
+
+    @classmethod
+    def why_not(cls, layers: NetworkLayers) -> str:
+        return layers.no_cam_reason
+
+    def run(
+        self,
+        model: Model,
+        volume: Scan,
+        target: int | str,
+        *,
+        hierarchy: Hierarchy | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Any:
+        import torch
+
+        from napari_cnnvis.explain.layers.capture import run_and_capture
+        from napari_cnnvis.explain.layers.layer_maps import LayerMaps
+        from napari_cnnvis.explain.layers.layer_passes import pieces
+        from napari_cnnvis.explain.record import Record
+
+        index = model.class_index(target)
+        conformed = model.conform(volume)
+        layers = model.layers(conformed.data.shape)
+        if layers.cam_head is None:
+            raise MethodError(layers.no_cam_reason)
+        head = layers.cam_head
+        name, linear = head.features.name, model.module.get_submodule(head.linear)
+
+        def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+            _, outputs = run_and_capture(
+                model.module, model.tensor(channels), [name, head.linear], with_graph=False
+            )
+            maps = outputs[name][0]
+            with torch.no_grad():
+                expected = maps.mean((1, 2, 3)) @ linear.weight.T
+                if linear.bias is not None:
+                    expected = expected + linear.bias
+                weights = linear.weight[model.outputs.column(index)] * model.outputs.sign(index)
+                cells = torch.einsum("k,kabc->abc", weights, maps)
+            if not torch.allclose(expected, outputs[head.linear][0], rtol=1e-3, atol=1e-3):
+                raise MethodError(
+                    f"What lies between {name} and {head.linear} is not a plain global average pool, so "
+                    f"CAM does not apply; use Grad-CAM on {layers.recommended}."
+                )
+            return {"cam": {name: cells.float().cpu().numpy()}}
+
+        return LayerMaps(
+            tuple(pieces(model, conformed, maps_of)),
+            {name: head.features},
+            channels_of(volume)[0],
+            conformed,
+            self,
+            Record.of_run(self, model, volume, conformed, index),
+            name,
+        )[name]
+
+
+def cam(
+    model: Model, volume: Scan, target: int | str, *, alignment: str = "stretch"
+) -> Attribution:
     """3D-CAM: how much each place adds to a class's logit in a net with a GAP head.
 
     ``cam(v) = sum_k W[c, k] * A_k(v)`` with A the maps that enter the global
@@ -49,41 +138,4 @@ def cam(model: Model, volume: Scan, target: int | str, alignment: str = "stretch
     ComputeError
         If the network cannot run.
     """
-    check_choice(alignment, ALIGNMENTS, "an alignment")
-    index = model.class_index(target)
-    conformed = model.conform(volume)
-    layers = model.layers(conformed.data.shape)
-    if layers.cam_head is None:
-        raise MethodError(layers.no_cam_reason)
-    head = layers.cam_head
-    name, linear = head.features.name, model.module.get_submodule(head.linear)
-
-    def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        _, outputs = run_and_capture(
-            model.module, model.tensor(channels), [name, head.linear], with_graph=False
-        )
-        maps = outputs[name][0]
-        with torch.no_grad():
-            expected = maps.mean((1, 2, 3)) @ linear.weight.T
-            if linear.bias is not None:
-                expected = expected + linear.bias
-            weights = linear.weight[model.outputs.column(index)] * model.outputs.sign(index)
-            cells = torch.einsum("k,kabc->abc", weights, maps)
-        if not torch.allclose(expected, outputs[head.linear][0], rtol=1e-3, atol=1e-3):
-            raise MethodError(
-                f"What lies between {name} and {head.linear} is not a plain global average pool, so "
-                f"CAM does not apply; use Grad-CAM on {layers.recommended}."
-            )
-        return {"cam": {name: cells.float().cpu().numpy()}}
-
-    provenance = provenance_of(model, volume, conformed, "CAM", index, alignment=alignment)
-    return LayerMaps(
-        tuple(pieces(model, conformed, maps_of)),
-        {name: head.features},
-        channels_of(volume)[0],
-        conformed,
-        "cam",
-        False,
-        alignment,
-        provenance,
-    )[name]
+    return Cam(alignment=alignment).run(model, volume, target)

@@ -4,30 +4,121 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.attribution import Attribution, provenance_of
-from napari_cnnvis.explain.request import (
-    JOINS,
-    QUANTITIES,
-    SCORES,
-    Baseline,
-    check_choice,
-    check_margin,
-)
-from napari_cnnvis.explain.scoring.margins import with_margin
-from napari_cnnvis.explain.scoring.occluded_scan import Limits, OccludedScan
-from napari_cnnvis.explain.scoring.occlusions import RegionOcclusions
-from napari_cnnvis.explain.scoring.region_scores import RegionScores
-from napari_cnnvis.models.model import Model
+from napari_cnnvis.explain import common_parameters as common
+from napari_cnnvis.explain.parameter import Baseline, parameter
+from napari_cnnvis.explain.scoring.occluding_method import ON_BASELINES, OccludingMethod
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.scan.smoothing import smoothed
 from napari_cnnvis.scan.volume import Scan, channels_of
-from napari_cnnvis.ucm.hierarchy import Hierarchy
+from napari_cnnvis.ucm.options import FINEST
 
-__all__ = ["sensitivity"]
+if TYPE_CHECKING:
+    from napari_cnnvis.explain.attribution import Attribution
+    from napari_cnnvis.models.model import Model
+    from napari_cnnvis.ucm.hierarchy import Hierarchy
+
+__all__ = ["Sensitivity", "sensitivity"]
+
+
+@dataclass(frozen=True)
+class Sensitivity(OccludingMethod):
+    """See `sensitivity`."""
+
+    key = "sensitivity"
+    title = "UCM sensitivity"
+    tip = (
+        "How far the score drops when a supervoxel is replaced by the baseline. Only what "
+        "a region can change is computed, where the network allows it; what the map says depends "
+        "on the baseline."
+    )
+    reading = (
+        "How far the score drops when the supervoxel that contains a voxel is replaced by the baseline, "
+        "joined over several levels. Warm: the network needs this region for the class.",
+        ON_BASELINES,
+        "Two regions that say the same hide each other: either can go without a drop. What is spread "
+        "over many small regions, such as thin cortex, shows little.",
+        "A region's outline can stay visible when its inside is replaced; a margin of some millimetres "
+        "takes it away, and marks what lies within it as well.",
+        "A region's drop varies with where its outline happens to run; smoothing by about the size of the "
+        "regions (12 mm) found simulated changes far better. The size of the drop finds what matters, "
+        "its sign whether replacing it by the baseline speaks for or against the class.",
+    )
+    function = "sensitivity"
+    takes_hierarchy = True
+    place = 60
+
+    baseline: tuple[Baseline, ...] = common.baseline()
+    finest: int | None = parameter(
+        None,
+        "Regions",
+        f"Number of regions on the finest level ({FINEST} is usual); more is slower and finer. A "
+        "hierarchy of few levels, such as an atlas, is used as it is.",
+        noun="number of regions",
+        low=1,
+        none="the hierarchy's own levels",
+        option="regions",
+    )
+    margin: float = parameter(
+        0.0,
+        "Margin",
+        "How far a region grows, within the head, before it is occluded, so that its outline does "
+        "not stay visible. 0 is the published method; 6 mm found simulated atrophy better.",
+        noun="margin",
+        unit="mm",
+        low=0,
+    )
+    quantity: str = common.quantity()
+    score: str = common.score("probability", redraws=True)
+    join: str = parameter(
+        "mean",
+        "Levels",
+        "How the values of a voxel's regions on the levels are joined.",
+        noun="a way to join levels",
+        choices=common.JOINS,
+        redraws=True,
+    )
+    level_weights: tuple[float, ...] | None = parameter(
+        None,
+        "Level weights",
+        "How much each level counts, from the finest with most regions on.",
+        noun="weight",
+        low=0,
+        redraws=True,
+        none="all the same",
+    )
+    smooth: float = common.smooth()
+    shown: str | None = common.shown()
+    time_budget: float | None = common.time_budget()
+    precision: str = common.precision()
+    levels: tuple[int, ...] | None = parameter(
+        None,
+        "Numbers of regions",
+        "Numbers of regions of the levels to use, one by one, instead of Regions.",
+        noun="number of regions",
+        low=1,
+        none="the hierarchy's own levels",
+        in_form=False,
+        stored="level_counts",
+    )
+
+    def run(
+        self,
+        model: Model,
+        volume: Scan,
+        target: int | str,
+        *,
+        hierarchy: Hierarchy | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Any:
+        from napari_cnnvis.explain.scoring.region_run import run_regions
+        from napari_cnnvis.ucm.build import build_hierarchy
+
+        if hierarchy is None:
+            hierarchy = build_hierarchy(channels_of(volume)[0], progress=progress, cancel=cancel)
+        return run_regions(self, model, volume, hierarchy, target, progress, cancel)
 
 
 def sensitivity(
@@ -35,10 +126,12 @@ def sensitivity(
     volume: Scan,
     hierarchy: Hierarchy,
     target: int | str,
+    *,
     baseline: Baseline | Sequence[Baseline] = "blur",
     quantity: str = "drop",
     score: str = "probability",
     levels: Sequence[int] | None = None,
+    finest: int | None = None,
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,
@@ -46,9 +139,10 @@ def sensitivity(
     time_budget: float | None = None,
     engine: str = "auto",
     precision: str = "single",
-    *,
     margin: float = 0.0,
     smooth: float = 0.0,
+    shown: str | None = None,
+    level_weights: Sequence[float] | None = None,
 ) -> Attribution:
     """How much the score of a class drops when a region of the hierarchy is occluded.
 
@@ -80,6 +174,9 @@ def sensitivity(
     score : {"probability", "logit", "log_prob"}
     levels : sequence of int, optional
         Numbers of regions of the levels to use; ``hierarchy.levels`` by default.
+    finest : int, optional
+        Number of regions on the finest level, from which the coarser ones follow; a
+        hierarchy that has no cuts but its own levels, such as an atlas, is used as it is.
     batch_size : int, optional
         Regions to score at once in full passes; chosen from the free memory by default.
     progress : callable, optional
@@ -101,6 +198,10 @@ def sensitivity(
     smooth : float
         Millimetres (full width at half maximum) by which the map is smoothed within the
         head at the end, so that the regions' outlines do not show.
+    shown : str, optional
+        One of several baselines, or "disagreement"; see `remap`.
+    level_weights : sequence of float, optional
+        See `remap`.
     precision : {"single", "half"}
         "half" scores regions in float16 (bfloat16 on a CPU); the difference measured
         on four regions is noted.
@@ -118,89 +219,20 @@ def sensitivity(
     ComputeError
         If the network cannot run.
     """
-    check_choice(score, SCORES, "a score")
-    check_choice(quantity, QUANTITIES, "a quantity")
-    check_choice(join, JOINS, "a way to join levels")
-    check_margin(margin)
-    check_margin(smooth, "smoothing")
-    limits = Limits(progress, cancel, time_budget)
-    scan = OccludedScan(model, volume, baseline)
-    index = model.class_index(target)
-    reference = channels_of(volume)[0]
-    if hierarchy.leaves.shape != reference.shape:
-        raise MethodError(
-            f"The hierarchy has {hierarchy.leaves.shape} voxels, but the scan {reference.shape}; "
-            "build it on this scan."
-        )
-    node_of_leaf = (
-        hierarchy.levels if levels is None else np.array([hierarchy.cut_nodes(n) for n in levels])
-    )
-    if len(node_of_leaf) == 0:
-        raise MethodError("The hierarchy has no levels; give levels=[300, 75, 30] or the like.")
-    conformed = scan.conformed
-    leaves = conformed.labels(hierarchy.leaves)
-    voxels, first, last = hierarchy.voxels(leaves)
-    nodes = np.unique(node_of_leaf)
-    regions = voxels, first[nodes], last[nodes]
-    if margin > 0:
-        regions = with_margin(*regions, margin, conformed.spacing, leaves > 0)
-    occlusions = RegionOcclusions(*regions, scan.baselines, conformed.data.shape)
-    scorer, report = scan.scorer(occlusions, engine, precision, batch_size)
-    shape = (len(scan.names), hierarchy.n_nodes, len(scorer.clean_logits))
-    occluded = np.full(shape, np.nan, dtype=np.float32)
-    # regions outside what the network sees, or that are as the baseline, change nothing
-    occluded[:, nodes] = scorer.clean_logits
-    occluded[occlusions.baseline, nodes[occlusions.region]] = np.nan
+    from napari_cnnvis.explain.scoring.region_run import run_regions
 
-    provenance = provenance_of(
-        model,
-        volume,
-        conformed,
-        "UCM sensitivity",
-        index,
-        baseline=list(scan.names),
+    how = Sensitivity(
+        baseline=baseline,  # type: ignore[arg-type]
+        finest=finest,
+        margin=margin,
         quantity=quantity,
-        score=model.outputs.score_name(score),
+        score=score,
         join=join,
-        margin=float(margin),
+        level_weights=level_weights,  # type: ignore[arg-type]
+        smooth=smooth,
+        shown=shown,
+        time_budget=time_budget,
         precision=precision,
-        smooth=float(smooth),
-        levels=[len(np.unique(level)) for level in node_of_leaf],
-        level_counts=None if levels is None else [int(n) for n in levels],
-        hierarchy=hierarchy.origin,
-        baseline_sources=scan.sources,
-        regions_scored=len(occlusions.boxes),
-        engine=report.to_dict(),
+        levels=levels,  # type: ignore[arg-type]
     )
-
-    def so_far(partial: bool = True) -> Callable[[], Attribution]:
-        kept = occluded.copy()
-
-        def make() -> Attribution:
-            scores = RegionScores(
-                scorer.clean_logits, kept, scan.names, model.outputs, hierarchy, node_of_leaf
-            )
-            return Attribution(
-                smoothed(
-                    scores.map(index, quantity, score, join=join),
-                    scores.covered(),
-                    reference.spacing,
-                    smooth,
-                ),
-                reference.affine,
-                provenance,
-                reference,
-                partial=partial,
-                notes=(*conformed.notes, report.text),
-                regions=scores,
-            )
-
-        return make
-
-    done, total = 0, len(occlusions.boxes)
-    for members, logits in limits.batches(
-        scorer.score(occlusions), total, "scoring regions", so_far
-    ):
-        occluded[occlusions.baseline[members], nodes[occlusions.region[members]]] = logits
-        done += len(members)
-    return so_far(partial=done < total)()
+    return run_regions(how, model, volume, hierarchy, target, progress, cancel, engine, batch_size)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from napari_cnnvis.explain.request import check_baselines
+from napari_cnnvis.explain.parameter import check_baselines
 from napari_cnnvis.scan.head import find_head
 
 __all__ = [

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain import request as options
+from napari_cnnvis.explain.parameter import Baseline as GivenBaseline
+from napari_cnnvis.explain.parameter import baseline_names, check_baselines
 from napari_cnnvis.explain.scoring.baselines import Baseline, make_baselines
 from napari_cnnvis.explain.scoring.occlusions import Occlusions
 from napari_cnnvis.explain.scoring.scorer_choice import EngineReport, choose_scorer
@@ -41,9 +42,6 @@ class Limits:
     progress: Callable[[Progress], None] | None = None
     cancel: threading.Event | None = None
     time_budget: float | None = None
-
-    def __post_init__(self) -> None:
-        options.check_time_budget(self.time_budget)
 
     def batches(
         self,
@@ -77,7 +75,7 @@ class OccludedScan:
     ----------
     model : Model
     volume : Volume, or a sequence with one for each input channel
-    baseline : see `options.check_baselines`
+    baseline : see `check_baselines`
 
     Raises
     ------
@@ -87,22 +85,17 @@ class OccludedScan:
 
     model: Model
     volume: Scan
-    baseline: options.Baseline | Sequence[options.Baseline]
+    baseline: GivenBaseline | Sequence[GivenBaseline]
 
     @cached_property
-    def given(self) -> tuple[options.Baseline, ...]:
+    def given(self) -> tuple[GivenBaseline, ...]:
         """The baselines as they were given."""
-        return options.check_baselines(self.baseline)
+        return check_baselines(self.baseline)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What the baselines are called."""
-        return options.baseline_names(self.given)
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """The files of those baselines that are scans."""
-        return {b.name: b.source for b in self.given if isinstance(b, Volume)}
+        return baseline_names(self.given)
 
     @cached_property
     def conformed(self) -> Conformed:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from napari_cnnvis.errors import MethodError
-from napari_cnnvis.explain.request import JOINS, QUANTITIES, SCORES, check_choice
+from napari_cnnvis.explain.common_parameters import JOINS, QUANTITIES, SCORES
+from napari_cnnvis.explain.parameter import check_choice
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 

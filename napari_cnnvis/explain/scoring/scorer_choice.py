@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from napari_cnnvis.errors import ComputeError
-from napari_cnnvis.explain.request import ENGINES, PRECISIONS, check_choice
+from napari_cnnvis.explain.common_parameters import ENGINES, PRECISIONS
+from napari_cnnvis.explain.parameter import check_choice
 from napari_cnnvis.explain.scoring.full_passes import FullPassScorer, RegionScorer
 from napari_cnnvis.explain.scoring.incremental.classify import Program, classify
 from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer, kept_bytes

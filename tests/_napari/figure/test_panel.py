@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_scan_and_map_from_files_can_be_drawn_again(qtbot, panel, tmp_path):
     scan = make_scan()
     write_volume(scan, tmp_path / "scan.nii")
     map_ = make_map(scan)
-    map_.provenance["versions"] = {}
+    map_ = replace(map_, record=map_.record.with_values(versions={}))
     map_.save(tmp_path / "map.nii")
     PluginManager.instance().discover()
     for name in ("scan.nii", "map.nii"):

@@ -276,7 +276,7 @@ def test_a_regression_has_values_and_no_choice_of_scores(qtbot, panel, box):
     assert [form.target.itemText(i) for i in range(2)] == ["lower age", "higher age"]
     assert "age" in box.recognised.text()
     assert "%" not in box.recognised.text()
-    assert not form.score.isVisibleTo(form)
+    assert not form.field("score").isVisibleTo(form)
     form.choose_class(1)
     panel.run()
     settle(qtbot, panel)
@@ -336,7 +336,7 @@ def test_a_net_that_takes_volumes_as_stored_sees_the_file_not_the_display(qtbot,
     panel.method_form.choose_class(1)
     panel.run()
     settle(qtbot, panel)
-    expected = cv.grad_cam(model, volume, 1, "0")
+    expected = cv.grad_cam(model, volume, 1, layer="0")
     found = cv.Volume(panel.viewer.layers[-1].data, scan_of(layer).affine)
     np.testing.assert_allclose(found.reoriented("LAS").data, expected.data, atol=1e-6)
 
@@ -357,7 +357,7 @@ def test_gradient_methods_change_without_another_run(qtbot, panel):
         form.choose_method(method)
         assert not panel.jobs.busy
         assert overlay.name.startswith(name)
-    form.relu.click()
+    form.field("relu").click()
     assert map_of(overlay).provenance["relu"] is False
 
 

@@ -71,7 +71,7 @@ def test_settings_tell_the_maps_apart(everything):
 def test_scores_are_those_of_the_map(everything, models, scans):
     result, _ = everything
     scan = scans[0].read(ROIS)
-    maps = cv.grad_cam(models["exact"], scan.volume, "AD", "all", relu=False)
+    maps = cv.grad_cam(models["exact"], scan.volume, "AD", layer="all", relu=False)
     (row,) = [
         r
         for r in result.rows
@@ -102,7 +102,7 @@ def no_network(monkeypatch):
     def refuse(*args, **kwargs):
         pytest.fail("a map was computed again")  # no Exception, which would be one scan's problem
 
-    for name in ("box_sensitivity", "sensitivity", "cam", "gradient_maps"):
+    for name in ("box_sensitivity", "sensitivity", "cam", "explain"):
         monkeypatch.setattr(benchmark_methods, name, refuse)
 
 
@@ -159,13 +159,13 @@ def test_a_run_that_is_killed_goes_on(models, scans, tmp_path, monkeypatch):
     kept = (tmp_path / "scores.csv").read_text().splitlines()
     assert {line.split(",")[1] for line in kept[1:]} == {"p0", "p1"}
     computed = []
-    make = benchmark_methods.gradient_maps
+    make = benchmark_methods.explain
 
     def counted(*args, **kwargs):
         computed.append(args)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(benchmark_methods, "gradient_maps", counted)
+    monkeypatch.setattr(benchmark_methods, "explain", counted)
     result = run_benchmark(models, scans, "AD", tmp_path, QUICK, ROIS)
     assert result.complete
     assert len(computed) == 3  # one of four was there
@@ -197,7 +197,7 @@ def test_a_damaged_row_is_computed_again(models, scans, tmp_path):
 
 
 def test_a_method_that_fails_does_not_stop_the_others(models, scans, tmp_path, monkeypatch):
-    def fail(*args):
+    def fail(*args, **how):
         raise MethodError("This cannot be.")
 
     monkeypatch.setattr(benchmark_methods, "cam", fail)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.layers.layer_maps import interpolate
-from napari_cnnvis.explain.methods.gradient import grad_cam
+from napari_cnnvis.explain.methods.grad_cam import grad_cam
 from napari_cnnvis.models.layers import LayerGrid
 
 small_shapes = st.tuples(*[st.integers(1, 6)] * 3)
@@ -91,14 +91,14 @@ def test_unknown_layer(cam_model, volume_of):
 
 @pytest.mark.parametrize("layer", ["conv1a", "conv1c", "all"])
 def test_padded_layers_need_no_note(cam_model, volume_of, layer):
-    found = grad_cam(cam_model, volume_of((12, 12, 12)), 0, layer)
+    found = grad_cam(cam_model, volume_of((12, 12, 12)), 0, layer=layer)
     assert not any(a.notes for a in (found.values() if layer == "all" else [found]))
 
 
 @pytest.fixture
 def unpadded(wrap, gap_net, delta, volume_of):
     model = wrap(gap_net([delta(9)], 1))
-    return grad_cam(model, volume_of((14, 14, 14)), 0, "all", relu=False)
+    return grad_cam(model, volume_of((14, 14, 14)), 0, layer="all", relu=False)
 
 
 def test_stretching_an_unpadded_layer_is_noted(unpadded):

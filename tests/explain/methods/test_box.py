@@ -72,7 +72,15 @@ def assert_nearest(found, scored, inside):
 )
 def test_equals_a_plain_loop_over_all_centres(conv_model, tiny, size, baselines, engine):
     found = box_sensitivity(
-        conv_model, tiny, 1, size, 1, baselines, score="logit", inside=None, engine=engine
+        conv_model,
+        tiny,
+        1,
+        size=size,
+        stride=1,
+        baseline=baselines,
+        score="logit",
+        inside=None,
+        engine=engine,
     )
     made = [make_baseline(tiny.data, b, tiny.spacing) for b in baselines]
     expected = plain_loop(conv_model, tiny, size, made, 1, list(np.ndindex(tiny.shape)))
@@ -100,7 +108,9 @@ def test_between_centres_the_nearest_counts(conv_model, tiny, size, stride):
     head = tiny.data > 0
     made = [make_baseline(tiny.data, "blur", tiny.spacing)]
     scored = plain_loop(conv_model, tiny, size, made, 0, np.argwhere(lattice & head))
-    found = box_sensitivity(conv_model, tiny, 0, size, stride, score="logit", engine="full")
+    found = box_sensitivity(
+        conv_model, tiny, 0, size=size, stride=stride, score="logit", engine="full"
+    )
     assert found.provenance["boxes_scored"] == (lattice & head).sum()
     assert_nearest(found.data, scored, head)
 
@@ -113,7 +123,15 @@ def test_linear_model_drops_by_w_times_change_in_the_box(linear_model, seed, siz
     volume = Volume(rng.integers(0, 8, SMALL))
     model = linear_model(weights)
     found = box_sensitivity(
-        model, volume, target, size, 1, 2, score="logit", inside=None, engine="full"
+        model,
+        volume,
+        target,
+        size=size,
+        stride=1,
+        baseline=2,
+        score="logit",
+        inside=None,
+        engine="full",
     )
     change = weights[target] * (volume.data - 2)
     expected = [change[box_around(c, size, SMALL)].sum() for c in np.ndindex(SMALL)]
@@ -121,8 +139,8 @@ def test_linear_model_drops_by_w_times_change_in_the_box(linear_model, seed, siz
 
 
 def test_voxels_inside_the_head_have_a_value(conv_model, brain):
-    found = box_sensitivity(conv_model, brain, 0, 3, 4, engine="full")
-    everywhere = box_sensitivity(conv_model, brain, 0, 3, 4, inside=None, engine="full")
+    found = box_sensitivity(conv_model, brain, 0, size=3, stride=4, engine="full")
+    everywhere = box_sensitivity(conv_model, brain, 0, size=3, stride=4, inside=None, engine="full")
     head = find_head(brain.data)
     assert found.data[head].all()
     assert not found.data[~head].any()
@@ -149,22 +167,24 @@ def test_a_mask_between_the_lattices_centres_is_not_left_empty(conv_model, brain
     mask = np.zeros(brain.shape, bool)
     mask[6, 8, 6] = True
     how = {"inside": mask, "engine": "full"}
-    found = box_sensitivity(conv_model, brain, 0, 3, 5, **how)
+    found = box_sensitivity(conv_model, brain, 0, size=3, stride=5, **how)
     np.testing.assert_array_equal(found.data != 0, mask)
     np.testing.assert_array_equal(
-        found.data, box_sensitivity(conv_model, brain, 0, 3, 1, **how).data
+        found.data, box_sensitivity(conv_model, brain, 0, size=3, stride=1, **how).data
     )
 
 
 def test_a_mask_without_a_centre_of_the_lattice_is_scored_at_its_middle(conv_model, brain):
     inside = np.zeros(brain.shape, bool)
     inside[1:12, 6, 6] = True
-    found = box_sensitivity(conv_model, brain, 0, 3, 5, baseline=0, inside=inside)
+    found = box_sensitivity(conv_model, brain, 0, size=3, stride=5, baseline=0, inside=inside)
     np.testing.assert_array_equal(found.regions.centres, [[6, 6, 6]])
 
 
 def test_boxes_that_change_nothing_drop_nothing_and_are_not_run(conv_model, tiny):
-    found = box_sensitivity(conv_model, tiny, 0, 3, 1, 0, inside=None, score="logit")
+    found = box_sensitivity(
+        conv_model, tiny, 0, size=3, stride=1, baseline=0, inside=None, score="logit"
+    )
     reached = np.reshape(
         [(tiny.data != 0)[box_around(c, 3, tiny.shape)].any() for c in np.ndindex(tiny.shape)],
         tiny.shape,
@@ -177,7 +197,9 @@ def test_boxes_that_change_nothing_drop_nothing_and_are_not_run(conv_model, tiny
 
 
 def test_the_scan_itself_as_baseline_drops_nothing(conv_model, brain):
-    found = box_sensitivity(conv_model, brain, 0, 3, 2, Volume(brain.data, brain.affine, "copy"))
+    found = box_sensitivity(
+        conv_model, brain, 0, size=3, stride=2, baseline=Volume(brain.data, brain.affine, "copy")
+    )
     assert found.provenance["boxes_scored"] == 0
     assert not found.partial
     assert not found.data.any()
@@ -209,14 +231,14 @@ def test_a_cancelled_map_has_coarser_boxes_everywhere(conv_model, volume_of, don
 
 def test_every_centre_is_scored_once(conv_model, tiny):
     steps = []
-    found = box_sensitivity(conv_model, tiny, 0, 3, 1, progress=steps.append)
+    found = box_sensitivity(conv_model, tiny, 0, size=3, stride=1, progress=steps.append)
     assert steps[-1].done == found.provenance["boxes_scored"] == (tiny.data > 0).sum()
     assert np.isfinite(found.regions.occluded).all()
 
 
 @pytest.fixture(scope="module")
 def scores(conv_model, tiny):
-    return box_sensitivity(conv_model, tiny, 0, 3, 2).regions
+    return box_sensitivity(conv_model, tiny, 0, size=3, stride=2).regions
 
 
 @pytest.mark.parametrize("quantity", ["drop", "probability"])
@@ -224,7 +246,17 @@ def scores(conv_model, tiny):
 def test_other_class_and_quantity_follow_without_a_new_run(
     conv_model, tiny, scores, score, quantity
 ):
-    anew = box_sensitivity(conv_model, tiny, 1, 3, 2, "blur", quantity, score, engine="full")
+    anew = box_sensitivity(
+        conv_model,
+        tiny,
+        1,
+        size=3,
+        stride=2,
+        baseline="blur",
+        quantity=quantity,
+        score=score,
+        engine="full",
+    )
     np.testing.assert_allclose(scores.map(1, quantity, score), anew.data, rtol=1e-4, atol=1e-5)
     assert anew.provenance["quantity"] == quantity
 
@@ -265,7 +297,9 @@ def test_map_is_back_on_the_scans_grid(orientation, volume_of):
     layer.weight.data = torch.from_numpy(weights.reshape(2, -1))
     spec = InputSpec(turned.shape, orientation=orientation, intensity="none")
     model = Model(nn.Sequential(nn.Flatten(), layer), None, spec, "cpu")
-    found = box_sensitivity(model, volume, 0, 3, 1, 0, score="logit", inside=None)
+    found = box_sensitivity(
+        model, volume, 0, size=3, stride=1, baseline=0, score="logit", inside=None
+    )
     change = Volume(weights[0], turned.affine).reoriented("RAS").data * volume.data
     expected = [change[box_around(c, 3, shape)].sum() for c in np.ndindex(shape)]
     np.testing.assert_allclose(found.data.ravel(), expected, atol=1e-5)
@@ -277,7 +311,9 @@ def test_a_mask_is_of_the_scans_grid(volume_of, conv_model):
     volume = volume_of((8, 7, 9))
     mask = np.zeros(volume.shape, bool)
     mask[2, 1:4, 5] = True
-    found = box_sensitivity(model, volume, 0, 1, 1, inside=mask, baseline=0, engine="full")
+    found = box_sensitivity(
+        model, volume, 0, size=1, stride=1, inside=mask, baseline=0, engine="full"
+    )
     np.testing.assert_array_equal(found.data != 0, mask)
 
 
@@ -285,7 +321,15 @@ def test_a_mask_is_of_the_scans_grid(volume_of, conv_model):
 def test_monai_agrees_on_tiles(conv_model, volume_of):
     volume = volume_of((9, 12, 6))
     found = box_sensitivity(
-        conv_model, volume, 1, 3, 3, 0.5, quantity="probability", inside=None, engine="full"
+        conv_model,
+        volume,
+        1,
+        size=3,
+        stride=3,
+        baseline=0.5,
+        quantity="probability",
+        inside=None,
+        engine="full",
     )
     monai = OcclusionSensitivity(
         conv_model.module,
@@ -316,8 +360,8 @@ def test_monai_agrees_on_tiles(conv_model, volume_of):
         ({"precision": "double"}, "single, half"),
         ({"size": 2.5}, "box size of 2.5 is not possible"),
         ({"stride": "3"}, "stride of '3' is not possible"),
-        ({"time_budget": -1}, "budget of -1 is not a number of seconds above 0"),
-        ({"time_budget": "5"}, "budget of '5' is not a number of seconds"),
+        ({"time_budget": -1}, "limit of -1 is not possible; give a number of seconds"),
+        ({"time_budget": "5"}, "limit of '5' is not possible"),
     ],
 )
 def test_wrong_options_are_refused(conv_model, brain, wrong, text, plain):

@@ -7,7 +7,7 @@ from torch import nn
 
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import grad_cam
+from napari_cnnvis.explain.methods.grad_cam import grad_cam
 from napari_cnnvis.models.checkpoint import load_model
 from napari_cnnvis.scan.volume import Volume
 
@@ -21,7 +21,7 @@ def assert_maps_equal(found, expected, tolerance=1e-5, scale=None):
 @pytest.mark.parametrize("target", [0, 1])
 def test_before_a_gap_head_it_is_cam_per_position(cam_model, volume_of, target):
     volume = volume_of((24, 24, 24))
-    gradient_map = grad_cam(cam_model, volume, target, "relu4", relu=False)
+    gradient_map = grad_cam(cam_model, volume, target, layer="relu4", relu=False)
     expected = cam(cam_model, volume, target).native / 12**3
     assert (expected < 0).any()
     assert_maps_equal(gradient_map.native, expected)
@@ -32,24 +32,24 @@ def test_before_a_gap_head_it_is_cam_per_position_with_the_reference_weights(
 ):
     model = load_model(shared_data / "reference_resnet_cam.npz", device="cpu")
     volume = volume_of((64, 64, 64))
-    gradient_map = grad_cam(model, volume, 0, "relu4", relu=False)
+    gradient_map = grad_cam(model, volume, 0, layer="relu4", relu=False)
     assert_maps_equal(gradient_map.native, cam(model, volume, 0).native / 32**3)
 
 
 def test_relu_keeps_what_supports_the_class(cam_model, volume_of):
     volume = volume_of((16, 16, 16))
-    signed = grad_cam(cam_model, volume, 0, "conv1b", relu=False).native
+    signed = grad_cam(cam_model, volume, 0, layer="conv1b", relu=False).native
     assert (signed < 0).any()
     np.testing.assert_array_equal(
-        grad_cam(cam_model, volume, 0, "conv1b").native, np.maximum(signed, 0)
+        grad_cam(cam_model, volume, 0, layer="conv1b").native, np.maximum(signed, 0)
     )
 
 
 def test_all_layers_at_once_equal_single_layers(cam_model, volume_of):
     volume = volume_of((8, 8, 8))
-    together = grad_cam(cam_model, volume, 1, "all", relu=False)
+    together = grad_cam(cam_model, volume, 1, layer="all", relu=False)
     for name in cam_model.target_layers:
-        alone = grad_cam(cam_model, volume, 1, name, relu=False)
+        alone = grad_cam(cam_model, volume, 1, layer=name, relu=False)
         assert_maps_equal(together[name].data, alone.data)
         assert_maps_equal(together[name].native, alone.native)
 
@@ -84,7 +84,7 @@ def test_score_is_differentiated_as_on_paper(solvable, score, target):
     slope = {"logit": W[target], "log_prob": log_prob, "probability": p[target] * log_prob}[score]
     expected = slope.reshape(2, 2).mean(1) @ activations
     volume = Volume(x.reshape(2, 1, 1).astype(np.float32))
-    found = grad_cam(solvable, volume, target, "0", relu=False, score=score).native
+    found = grad_cam(solvable, volume, target, layer="0", relu=False, score=score).native
     np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
 
 
@@ -105,9 +105,9 @@ def monai_map(net, layer, x, target):
 def assert_others_agree(model, volume, layer, target):
     x = torch.from_numpy(volume.data)[None, None]
     net = copy.deepcopy(model.module).eval()
-    signed = grad_cam(model, volume, target, layer, relu=False).native
+    signed = grad_cam(model, volume, target, layer=layer, relu=False).native
     assert_maps_equal(signed, captum_map(net, layer, x, target, relu=False), 1e-4)
-    rectified, scale = grad_cam(model, volume, target, layer).native, np.abs(signed).max()
+    rectified, scale = grad_cam(model, volume, target, layer=layer).native, np.abs(signed).max()
     assert_maps_equal(rectified, captum_map(net, layer, x, target, relu=True), 1e-4, scale)
     assert_maps_equal(rectified, monai_map(net, layer, x, target), 1e-4, scale)
 
@@ -165,18 +165,20 @@ class TwoConvolutions(nn.Module):
 def test_functional_in_place_relu_changes_nothing(wrap, volume_of, layer):
     volume = volume_of((9, 9, 9))
     plain, overwriting = wrap(TwoConvolutions(False)), wrap(TwoConvolutions(True))
-    expected = grad_cam(plain, volume, 0, layer, relu=False)
-    assert_maps_equal(grad_cam(overwriting, volume, 0, layer, relu=False).native, expected.native)
-    together = grad_cam(overwriting, volume, 0, "all", relu=False)
+    expected = grad_cam(plain, volume, 0, layer=layer, relu=False)
+    assert_maps_equal(
+        grad_cam(overwriting, volume, 0, layer=layer, relu=False).native, expected.native
+    )
+    together = grad_cam(overwriting, volume, 0, layer="all", relu=False)
     assert_maps_equal(together[layer].native, expected.native)
 
 
 def test_dropout_is_off(wrap, busy_net, volume_of):
     model, volume = wrap(busy_net), volume_of((9, 9, 9))
-    while_training = grad_cam(model, volume, 0, "0", relu=False)
+    while_training = grad_cam(model, volume, 0, layer="0", relu=False)
     busy_net.eval()
     np.testing.assert_array_equal(
-        while_training.native, grad_cam(model, volume, 0, "0", relu=False).native
+        while_training.native, grad_cam(model, volume, 0, layer="0", relu=False).native
     )
 
 
@@ -184,7 +186,7 @@ def test_dropout_is_off(wrap, busy_net, volume_of):
 def test_model_is_left_as_found(wrap, busy_net, state_of, volume_of, layer):
     model = wrap(busy_net)
     before = state_of(busy_net)
-    grad_cam(model, volume_of((9, 9, 9)), 0, layer)
+    grad_cam(model, volume_of((9, 9, 9)), 0, layer=layer)
     assert state_of(busy_net) == before
 
 
@@ -200,16 +202,16 @@ def test_model_is_left_as_found_after_a_failure(wrap, busy_net, state_of, volume
     model = wrap(busy_net)
     before = state_of(busy_net)
     with pytest.raises(ComputeError, match="broken"):
-        grad_cam(model, volume_of((9, 9, 9)), 0, "0")
+        grad_cam(model, volume_of((9, 9, 9)), 0, layer="0")
     assert state_of(busy_net) == before
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
 def test_callers_gradient_mode_does_not_matter(cam_model, volume_of, mode):
     volume = volume_of((12, 12, 12))
-    expected = grad_cam(cam_model, volume, 0, "conv1c")
+    expected = grad_cam(cam_model, volume, 0, layer="conv1c")
     with mode():
-        found = grad_cam(cam_model, volume, 0, "conv1c")
+        found = grad_cam(cam_model, volume, 0, layer="conv1c")
     np.testing.assert_array_equal(found.native, expected.native)
 
 
@@ -221,7 +223,7 @@ def test_bright_voxel_peaks_where_it_is(wrap, gap_net, delta, size, stride, cell
     voxel = tuple(size // 2 + stride * c for c in cell)
     data = np.zeros((16, 17, 18), np.float32)
     data[voxel] = 1
-    found = grad_cam(wrap(net), Volume(data), 0, "0", alignment="receptive field").data
+    found = grad_cam(wrap(net), Volume(data), 0, layer="0", alignment="receptive field").data
     assert np.unravel_index(found.argmax(), found.shape) == voxel
     assert (found == found.max()).sum() == 1
 
@@ -232,10 +234,10 @@ def test_only_receptive_fields_put_unpadded_layers_where_they_look(wrap, gap_net
     data = np.zeros((20, 20, 20), np.float32)
     data[6:8, 8:10, 10:12] = 1
     model, scan = wrap(net), Volume(data)
-    found = grad_cam(model, scan, 0, "2", alignment="receptive field").data
+    found = grad_cam(model, scan, 0, layer="2", alignment="receptive field").data
     peak = np.argwhere(found > 0.999 * found.max())
     np.testing.assert_array_equal(peak, np.argwhere(data))
-    stretched = grad_cam(model, scan, 0, "2", alignment="stretch").data
+    stretched = grad_cam(model, scan, 0, layer="2", alignment="stretch").data
     assert stretched.argmax() not in np.flatnonzero(data)
 
 

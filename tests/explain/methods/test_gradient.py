@@ -11,14 +11,15 @@ from torch import nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import (
-    grad_cam,
-    grad_cam_plus_plus,
-    gradient_maps,
-    hires_cam,
-    layer_cam,
-)
-from napari_cnnvis.explain.request import GRADIENT, METHODS
+from napari_cnnvis.explain.methods.grad_cam import grad_cam
+from napari_cnnvis.explain.methods.grad_cam_plus_plus import grad_cam_plus_plus
+from napari_cnnvis.explain.methods.hires_cam import hires_cam
+from napari_cnnvis.explain.methods.layer_cam import layer_cam
+from napari_cnnvis.explain.registry import methods
+from napari_cnnvis.explain.run import explain
+
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
+METHODS = {key: method.title for key, method in methods().items()}
 
 FUNCTIONS = {
     "grad-cam": grad_cam,
@@ -79,7 +80,9 @@ def test_equals_the_definition(wrap, volume_of, method, seed, target, score):
     value = {"logit": logits, "log_prob": logits.log_softmax(0), "probability": logits.softmax(0)}
     (g,) = torch.autograd.grad(value[score][target], a)
     expected = definition(method, a[0].detach().numpy(), g[0].numpy())
-    found = FUNCTIONS[method](wrap(net, (5, 6, 5)), volume, target, "1", relu=False, score=score)
+    found = FUNCTIONS[method](
+        wrap(net, (5, 6, 5)), volume, target, layer="1", relu=False, score=score
+    )
     only_positive = method in ("grad-cam++", "layercam")  # nothing is left where none is
     assert_maps_equal(found.native, expected, 1e-4, may_be_0=only_positive)
 
@@ -108,7 +111,7 @@ def test_weights_of_grad_cam_plus_plus_are_its_higher_derivatives(wrap, volume_o
             weight += share * slope.relu()
         expected = expected + weight * a[0, k]
     expected = (expected / y).detach().numpy()
-    found = grad_cam_plus_plus(wrap(net.float(), (3, 3, 3)), volume, 1, "1", relu=False)
+    found = grad_cam_plus_plus(wrap(net.float(), (3, 3, 3)), volume, 1, layer="1", relu=False)
     assert_maps_equal(found.native, expected, 1e-4, may_be_0=True)
 
 
@@ -128,7 +131,7 @@ def test_grad_cam_plus_plus_is_monais_divided_by_exp_score(wrap, volume_of, gap_
     raw = GradCAMpp(copy.deepcopy(net), "3", lambda size: lambda m: m, lambda m: m)
     expected = raw(x, class_idx=target)[0, 0].detach().double().numpy()
     score = net(x)[0, target].item()
-    found = grad_cam_plus_plus(wrap(net), volume, target, "3").native
+    found = grad_cam_plus_plus(wrap(net), volume, target, layer="3").native
     assert_maps_equal(found, expected / np.exp(score), 1e-4)
 
 
@@ -147,11 +150,11 @@ def test_hires_cam_and_layer_cam_agree_with_captum(cam_model, volume_of, layer):
     x = torch.from_numpy(volume.data)[None, None]
     net = copy.deepcopy(cam_model.module).eval()
     product, activations = captum_layer(net, layer, x, 1)
-    hires = hires_cam(cam_model, volume, 1, layer, relu=False).native
+    hires = hires_cam(cam_model, volume, 1, layer=layer, relu=False).native
     assert_maps_equal(hires, product.sum(0).numpy())
     # where A is not 0, the sign of the gradient is that of the product by that of A
     kept = torch.where(product.sign() * activations.sign() > 0, product, 0)
-    found = layer_cam(cam_model, volume, 1, layer, relu=False).native
+    found = layer_cam(cam_model, volume, 1, layer=layer, relu=False).native
     assert_maps_equal(found, kept.sum(0).numpy())
 
 
@@ -160,7 +163,7 @@ def test_before_a_gap_head_hires_cam_is_grad_cam_is_cam_per_cell(cam_model, volu
     volume = volume_of((20, 18, 16))
     per_cell = cam(cam_model, volume, target).native / (10 * 9 * 8)
     for method in ("grad-cam", "hirescam"):
-        found = gradient_maps(method, cam_model, volume, target, "relu4", relu=False)
+        found = explain(cam_model, volume, method, target=target, layer="relu4", relu=False)
         assert_maps_equal(found.native, per_cell)
 
 
@@ -175,9 +178,9 @@ def test_signed_hires_cam_sums_to_the_score_without_what_the_biases_give(
     with torch.no_grad():
         score = model.module(torch.from_numpy(volume.data)[None, None])[0, target].item()
         biases = model.module[2:](torch.zeros(1, 4, 10, 10, 10))[0, target].item()
-    found = hires_cam(model, volume, target, "1", relu=False).native.sum()
+    found = hires_cam(model, volume, target, layer="1", relu=False).native.sum()
     assert found == pytest.approx(score - biases, rel=1e-4)
-    averaged = grad_cam(model, volume, target, "1", relu=False).native.sum()
+    averaged = grad_cam(model, volume, target, layer="1", relu=False).native.sum()
     assert averaged != pytest.approx(score - biases, rel=1e-2)
 
 
@@ -187,17 +190,17 @@ def test_layer_cam_and_grad_cam_plus_plus_of_a_relu_are_never_negative(
     wrap, volume_of, seed, target
 ):
     model, volume = wrap(conv_net(seed), (5, 6, 5)), volume_of((5, 6, 5), seed)
-    assert layer_cam(model, volume, target, "1", relu=False).native.min() >= 0
+    assert layer_cam(model, volume, target, layer="1", relu=False).native.min() >= 0
     # the denominator of Grad-CAM++ is above 0 as well, since a ReLU's outputs add up to 0 or more
-    assert grad_cam_plus_plus(model, volume, target, "1", relu=False).native.min() >= 0
+    assert grad_cam_plus_plus(model, volume, target, layer="1", relu=False).native.min() >= 0
 
 
 @pytest.mark.parametrize("method", GRADIENT)
 def test_relu_keeps_what_supports_the_class(cam_model, volume_of, method):
     volume = volume_of((12, 12, 12))
-    signed = FUNCTIONS[method](cam_model, volume, 0, "conv1b", relu=False).native
+    signed = FUNCTIONS[method](cam_model, volume, 0, layer="conv1b", relu=False).native
     assert (signed < 0).any()
-    rectified = FUNCTIONS[method](cam_model, volume, 0, "conv1b").native
+    rectified = FUNCTIONS[method](cam_model, volume, 0, layer="conv1b").native
     np.testing.assert_array_equal(rectified, np.maximum(signed, 0))
 
 
@@ -207,10 +210,10 @@ def test_gradients_too_small_for_their_squares_count(wrap, volume_of, gap_net):
     model, volume = wrap(net), volume_of((6, 6, 6))
     with torch.no_grad():
         net[-1].weight *= 1e-4
-    expected = grad_cam_plus_plus(model, volume, 0, "1").native
+    expected = grad_cam_plus_plus(model, volume, 0, layer="1").native
     with torch.no_grad():
         net[-1].weight *= 1e-24
-    found = grad_cam_plus_plus(model, volume, 0, "1").native
+    found = grad_cam_plus_plus(model, volume, 0, layer="1").native
     assert_maps_equal(found * 1e24, expected, 1e-3)
 
 
@@ -218,7 +221,7 @@ def test_gradients_too_small_for_their_squares_count(wrap, volume_of, gap_net):
 def test_channels_that_the_score_ignores_give_zeros(wrap, volume_of, gap_net, method):
     net = gap_net([nn.Conv3d(1, 3, 3), nn.ReLU()], 3)
     nn.init.zeros_(net[-1].weight)
-    found = FUNCTIONS[method](wrap(net), volume_of((6, 6, 6)), 0, "1", relu=False)
+    found = FUNCTIONS[method](wrap(net), volume_of((6, 6, 6)), 0, layer="1", relu=False)
     np.testing.assert_array_equal(found.native, 0)
     np.testing.assert_array_equal(found.data, 0)
 
@@ -228,10 +231,10 @@ def test_channels_that_the_score_ignores_give_zeros(wrap, volume_of, gap_net, me
 def test_all_layers_at_once_equal_single_layers(cam_model, volume_of, method, relu):
     volume = volume_of((8, 8, 8))
     # one pass of Grad-CAM holds the maps of the others as well
-    together = grad_cam(cam_model, volume, 1, "all").of(method, relu)
+    together = grad_cam(cam_model, volume, 1, layer="all").of(method, relu)
     assert list(together) == cam_model.target_layers
     for name in cam_model.target_layers[::3]:
-        alone = FUNCTIONS[method](cam_model, volume, 1, name, relu=relu)
+        alone = FUNCTIONS[method](cam_model, volume, 1, layer=name, relu=relu)
         assert_maps_equal(together[name].native, alone.native, may_be_0=relu)
         assert_maps_equal(together[name].data, alone.data, may_be_0=relu)
         assert together[name].name == alone.name == f"{METHODS[method]} · control · {name}"
@@ -240,7 +243,7 @@ def test_all_layers_at_once_equal_single_layers(cam_model, volume_of, method, re
 
 
 def test_of_changes_only_what_it_is_told_to(cam_model, volume_of):
-    maps = layer_cam(cam_model, volume_of((8, 8, 8)), 0, "all", relu=False)
+    maps = layer_cam(cam_model, volume_of((8, 8, 8)), 0, layer="all", relu=False)
     assert maps.of().provenance == maps.provenance
     other = maps.of(alignment="receptive field")
     assert (other.method, other.relu, other.alignment) == ("layercam", False, "receptive field")
@@ -251,16 +254,9 @@ def test_of_changes_only_what_it_is_told_to(cam_model, volume_of):
 
 
 def test_of_refuses_a_method_of_another_pass(cam_model, volume_of, plain):
-    maps = grad_cam(cam_model, volume_of((8, 8, 8)), 0, "all")
+    maps = grad_cam(cam_model, volume_of((8, 8, 8)), 0, layer="all")
     with pytest.raises(MethodError, match="grad-cam, grad-cam\\+\\+, hirescam, layercam") as error:
         maps.of("cam")
-    plain(error.value)
-
-
-@pytest.mark.parametrize("method", ["cam", "sensitivity", "saliency"])
-def test_other_methods_are_refused(cam_model, volume_of, method, plain):
-    with pytest.raises(MethodError, match="not a gradient method") as error:
-        gradient_maps(method, cam_model, volume_of((8, 8, 8)), 0)
     plain(error.value)
 
 
@@ -276,5 +272,5 @@ def test_network_without_layers(linear_model, volume_of, method, plain):
 def test_model_is_left_as_found(wrap, busy_net, state_of, volume_of, method):
     model = wrap(busy_net)
     before = state_of(busy_net)
-    FUNCTIONS[method](model, volume_of((9, 9, 9)), 0, "all")
+    FUNCTIONS[method](model, volume_of((9, 9, 9)), 0, layer="all")
     assert state_of(busy_net) == before

@@ -105,7 +105,9 @@ def test_linear_model_drops_by_w_times_change(linear_model, seed, baseline):
 def test_equals_a_plain_loop(net, volume_of, baseline, quantity):
     volume, levels = volume_of(SHAPE), nested(3)
     expected = plain_loop(net, volume, levels, 1, baseline, quantity)
-    found = sensitivity(net, volume, Hierarchy.from_levels(levels), 1, baseline, quantity)
+    found = sensitivity(
+        net, volume, Hierarchy.from_levels(levels), 1, baseline=baseline, quantity=quantity
+    )
     assert found.data.dtype == np.float32
     np.testing.assert_allclose(found.data, expected, atol=1e-6)
 
@@ -137,7 +139,9 @@ def test_reference_levels_equal_a_plain_loop(shared_data, wrap, volume_of, quant
     labels = np.load(shared_data / "reference_levels.npz")["labels"][:, ::5, ::5, ::5]
     model, volume = wrap(Counting((22, 22, 22)), (22, 22, 22)), volume_of((22, 22, 22))
     expected = plain_loop(model, volume, labels, 1, 0, quantity)
-    found = sensitivity(model, volume, Hierarchy.from_levels(labels), 1, 0, quantity).data
+    found = sensitivity(
+        model, volume, Hierarchy.from_levels(labels), 1, baseline=0, quantity=quantity
+    ).data
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -255,7 +259,7 @@ def test_regions_the_model_does_not_see_drop_nothing(volume_of):
     labels[2:5, 2:5, 2:5] = 1
     labels[:, :, 6] = 2
     hierarchy = Hierarchy.from_levels([labels])
-    found = sensitivity(model, volume_of((7, 7, 7)), hierarchy, 0, 0, engine="full")
+    found = sensitivity(model, volume_of((7, 7, 7)), hierarchy, 0, baseline=0, engine="full")
     assert len(module.seen) == 2
     assert (found.data[labels == 1] != 0).all()
     assert not found.data[labels != 1].any()
@@ -289,7 +293,7 @@ def test_regions_follow_the_models_orientation(orientation, volume_of):
 def test_background_of_the_hierarchy_is_never_occluded(net, volume_of):
     volume, labels = volume_of(SHAPE), nested(0)[0]
     hierarchy = Hierarchy.from_levels([labels], background=0)
-    found = sensitivity(net, volume, hierarchy, 0, 0, engine="full")
+    found = sensitivity(net, volume, hierarchy, 0, baseline=0, engine="full")
     assert not found.data[labels == 0].any()
     for x in net.module.seen[1:]:
         assert (x.numpy().reshape(SHAPE) != 0)[labels == 0].all()
@@ -305,7 +309,7 @@ def test_hierarchy_of_another_scan_is_refused(net, volume_of):
     ("wrong", "text"),
     [
         ({"levels": []}, "no levels"),
-        ({"levels": [0]}, "cannot be cut"),
+        ({"levels": [0]}, "number of regions of 0 is not possible"),
         ({"target": 7}, "no class 7"),
         ({"score": "loss"}, "logit, log_prob, probability"),
         ({"quantity": "gain"}, "drop, absolute, probability"),
@@ -314,7 +318,7 @@ def test_hierarchy_of_another_scan_is_refused(net, volume_of):
         ({"join": "median"}, "mean, size-aware, strongest"),
         ({"engine": "fast"}, "auto, incremental, full"),
         ({"precision": "double"}, "single, half"),
-        ({"time_budget": 0}, "budget of 0 is not a number of seconds"),
+        ({"time_budget": 0}, "limit of 0 is not possible"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_runs(net, volume_of, wrong, text):

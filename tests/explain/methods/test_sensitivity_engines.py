@@ -62,7 +62,7 @@ def test_both_engines_give_the_definition(conv_model, brain, hierarchy, given_as
     expected = definition(conv_model, brain, hierarchy, made, 1)
     assert np.abs(expected).max() > 0.03
     for engine, used in (("auto", "incremental"), ("full", "full passes")):
-        found = sensitivity(conv_model, brain, hierarchy, 1, chosen, engine=engine)
+        found = sensitivity(conv_model, brain, hierarchy, 1, baseline=chosen, engine=engine)
         assert found.provenance["engine"]["engine"] == used
         assert found.provenance["baseline"] == [str(name) for name in names]
         np.testing.assert_allclose(found.data, expected, atol=1e-5)
@@ -70,8 +70,10 @@ def test_both_engines_give_the_definition(conv_model, brain, hierarchy, given_as
 
 def test_several_baselines_are_the_mean_of_single_runs(conv_model, brain, hierarchy, given_as):
     chosen = given_as(BASELINES)
-    together = sensitivity(conv_model, brain, hierarchy, 0, chosen)
-    alone = [sensitivity(conv_model, brain, hierarchy, 0, b, engine="full").data for b in chosen]
+    together = sensitivity(conv_model, brain, hierarchy, 0, baseline=chosen)
+    alone = [
+        sensitivity(conv_model, brain, hierarchy, 0, baseline=b, engine="full").data for b in chosen
+    ]
     np.testing.assert_allclose(together.data, np.mean(alone, axis=0), atol=1e-5)
     for name, expected in zip(BASELINES, alone, strict=True):
         found = together.regions.map(0, baseline=str(name))
@@ -82,8 +84,8 @@ def test_several_baselines_are_the_mean_of_single_runs(conv_model, brain, hierar
 
 @pytest.mark.parametrize("join", ["size-aware", "strongest"])
 def test_joins_follow_without_a_new_run(conv_model, brain, hierarchy, join):
-    regions = sensitivity(conv_model, brain, hierarchy, 0, "border").regions
-    anew = sensitivity(conv_model, brain, hierarchy, 0, "border", join=join, engine="full")
+    regions = sensitivity(conv_model, brain, hierarchy, 0, baseline="border").regions
+    anew = sensitivity(conv_model, brain, hierarchy, 0, baseline="border", join=join, engine="full")
     assert anew.provenance["join"] == join
     np.testing.assert_allclose(regions.map(0, join=join), anew.data, atol=1e-5)
     assert np.abs(regions.map(0) - anew.data).max() > 1e-3
@@ -97,7 +99,7 @@ def test_linear_model_drops_by_w_times_change_to_another_scan(linear_model, seed
     labels = rng.integers(0, 6, shape)
     hierarchy = Hierarchy.from_levels([labels])
     model = linear_model(weights)
-    found = sensitivity(model, volume, hierarchy, 1, other, score="logit", engine="full")
+    found = sensitivity(model, volume, hierarchy, 1, baseline=other, score="logit", engine="full")
     change = weights[1] * (volume.data - other.data)
     expected = sum((labels == v) * change[labels == v].sum() for v in range(6))
     np.testing.assert_allclose(found.data, expected, atol=1e-4)
@@ -111,7 +113,7 @@ def test_another_scan_is_brought_to_the_models_grid(engine):
     model = Model(nn.Sequential(nn.Flatten(), layer), None, spec, "cpu")
     volume, other = (Volume(scale * rng.random(shape)) for scale in (5, 300))
     hierarchy = Hierarchy.from_levels([np.arange(216).reshape(shape)])
-    found = sensitivity(model, volume, hierarchy, 0, other, score="logit", engine=engine)
+    found = sensitivity(model, volume, hierarchy, 0, baseline=other, score="logit", engine=engine)
     weights = layer.weight[0].detach().numpy().reshape(shape)
     weights = Volume(weights, volume.reoriented("SAR").affine).reoriented("RAS").data
     change = volume.data / volume.data.max() - other.data / other.data.max()
@@ -128,7 +130,7 @@ def test_a_baseline_on_another_grid_is_refused(
     affine[0, 3] = shift
     other = Volume(brain_of(shape).data, affine, "patient 8")
     with pytest.raises(MethodError, match="'patient 8' is not on the grid of 'brain'") as error:
-        sensitivity(conv_model, brain, hierarchy, 0, ["blur", other])
+        sensitivity(conv_model, brain, hierarchy, 0, baseline=["blur", other])
     plain(error.value)
 
 
@@ -167,7 +169,7 @@ def test_regions_the_model_does_not_see_drop_nothing(wrap, brain, conv_model, en
     model = wrap(conv_model.module, (8, 15, 13))
     labels = np.indices(brain.shape)[0]
     found = sensitivity(
-        model, brain, Hierarchy.from_levels([labels]), 0, ["blur", 0], engine=engine
+        model, brain, Hierarchy.from_levels([labels]), 0, baseline=["blur", 0], engine=engine
     )
     seen = (labels >= 3) & (labels < 11)
     assert found.provenance["regions_scored"] == 16
@@ -176,7 +178,7 @@ def test_regions_the_model_does_not_see_drop_nothing(wrap, brain, conv_model, en
 
 
 def test_regions_that_are_as_the_baseline_drop_nothing(conv_model, brain, hierarchy, average):
-    found = sensitivity(conv_model, brain, hierarchy, 0, average)
+    found = sensitivity(conv_model, brain, hierarchy, 0, baseline=average)
     alike = np.indices(brain.shape)[0] < 4
     assert found.provenance["regions_scored"] < hierarchy.n_nodes
     level = found.regions.map(0, level_weights=[1, 0])
@@ -185,7 +187,9 @@ def test_regions_that_are_as_the_baseline_drop_nothing(conv_model, brain, hierar
 
 
 def test_the_scan_itself_as_baseline_drops_nothing(conv_model, brain, hierarchy):
-    found = sensitivity(conv_model, brain, hierarchy, 0, Volume(brain.data, brain.affine, "copy"))
+    found = sensitivity(
+        conv_model, brain, hierarchy, 0, baseline=Volume(brain.data, brain.affine, "copy")
+    )
     assert "nothing to occlude" in found.notes[0]
     assert not found.partial
     assert not found.data.any()

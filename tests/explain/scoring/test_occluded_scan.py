@@ -7,6 +7,7 @@ import pytest
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.methods.box import box_sensitivity
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
+from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.explain.scoring import occluded_scan as occlusion_run
 from napari_cnnvis.explain.scoring.full_passes import FullPassScorer
 from napari_cnnvis.explain.scoring.occluded_scan import Limits
@@ -81,8 +82,8 @@ def test_progress_counts_what_was_taken_in(clock):
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan")])
 def test_wrong_time_budgets(budget, plain):
-    with pytest.raises(MethodError, match="is not a number of seconds above 0") as error:
-        Limits(time_budget=budget)
+    with pytest.raises(MethodError, match="give a number of seconds above 0") as error:
+        ExplainRequest("box", 0, time_budget=budget)
     plain(error.value)
 
 
@@ -91,7 +92,7 @@ def run(request, conv_model, brain, hierarchy):
     """Either kind of run, four regions or boxes at once."""
     full = {"engine": "full", "batch_size": 4}
     if request.param == "box":
-        return lambda **how: box_sensitivity(conv_model, brain, 0, 3, 3, **full, **how)
+        return lambda **how: box_sensitivity(conv_model, brain, 0, size=3, stride=3, **full, **how)
     return lambda **how: sensitivity(conv_model, brain, hierarchy, 0, **full, **how)
 
 

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from napari_cnnvis.explain.methods.box import box_sensitivity
 from napari_cnnvis.explain.methods.cam import cam
-from napari_cnnvis.explain.methods.gradient import gradient_maps
 from napari_cnnvis.explain.methods.sensitivity import sensitivity
-from napari_cnnvis.explain.request import GRADIENT
+from napari_cnnvis.explain.run import explain
 from napari_cnnvis.explain.scoring.baselines import make_baselines
 from napari_cnnvis.explain.scoring.full_passes import FullPassScorer
 from napari_cnnvis.explain.scoring.occlusions import RegionOcclusions
@@ -21,6 +20,8 @@ from napari_cnnvis.explain.scoring.scorer_choice import choose_scorer
 from napari_cnnvis.explain.scoring.window_passes import WindowScorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.scan.conform import InputSpec
+
+GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
 
 SHAPE = (14, 15, 13)
 WINDOW = (8, 7, 9)
@@ -100,7 +101,7 @@ def joined_by_monai(method, net, volume, window, overlap, target=1):
 def maps_of(method, model, volume, target=1):
     if method == "cam":
         return cam(model, volume, target)
-    return gradient_maps(method, model, volume, target, "4", relu=False)
+    return explain(model, volume, method, target=target, layer="4", relu=False)
 
 
 @pytest.mark.parametrize("method", ["cam", *GRADIENT])
@@ -137,8 +138,8 @@ def test_a_window_of_the_scans_size_is_the_plain_run(model_of, brain, method):
 
 def test_relu_is_taken_in_each_window(model_of, brain):
     model = model_of()
-    signed = gradient_maps("grad-cam", model, brain, 1, "4", relu=False)
-    rectified = gradient_maps("grad-cam", model, brain, 1, "4")
+    signed = explain(model, brain, "grad-cam", target=1, layer="4", relu=False)
+    rectified = explain(model, brain, "grad-cam", target=1, layer="4")
     assert rectified.data.min() >= 0
     assert (rectified.data >= signed.data - 1e-6).all()
 
@@ -152,7 +153,7 @@ def test_number_of_windows_is_noted(model_of, brain):
 def test_all_layers_and_methods_from_one_pass_over_the_windows(model_of, brain, passes):
     model = model_of(overlap=0)
     counts = passes(model)
-    maps = gradient_maps("grad-cam", model, brain, 1, "all", relu=False)
+    maps = explain(model, brain, "grad-cam", target=1, layer="all", relu=False)
     used = sum(counts)
     for method in GRADIENT:
         assert maps.of(method)["4"].data.shape == SHAPE
@@ -283,7 +284,7 @@ def test_sensitivity_with_windows_equals_a_plain_loop(model_of, brain, hierarchy
         data.flat[voxels] = made.values(voxels)
         p = model.outputs.predictions(model.logits(model.tensor(data)))[0, 1].item()
         expected[labels == label] = clean - p
-    found = sensitivity(model, brain, hierarchy, 1, baseline, levels=[labels.max()])
+    found = sensitivity(model, brain, hierarchy, 1, baseline=baseline, levels=[labels.max()])
     assert_maps_equal(found.data, expected)
     assert found.provenance["engine"]["engine"] == "windows"
     assert found.notes[-1].startswith("Only windows that a region touches were run")
@@ -300,7 +301,7 @@ def test_boxes_with_windows_equal_a_plain_loop(model_of, brain):
         data[i - 2 : i + 3, j - 2 : j + 3, k - 2 : k + 3] = 0
         p = model.outputs.predictions(model.logits(model.tensor(data)))[0, 0].item()
         expected.append(clean - p)
-    found = box_sensitivity(model, brain, 0, 5, 1, 0, inside=inside)
+    found = box_sensitivity(model, brain, 0, size=5, stride=1, baseline=0, inside=inside)
     assert_maps_equal(found.data[tuple(np.transpose(centres))], np.array(expected))
     assert found.provenance["engine"]["engine"] == "windows"
 
@@ -311,9 +312,9 @@ def test_model_is_left_as_found(model_of, busy_net, state_of, brain, hierarchy, 
     before = state_of(busy_net)
     runs = {
         "cam": lambda: cam(model, brain, 0),
-        "layercam": lambda: gradient_maps("layercam", model, brain, 0, "all"),
+        "layercam": lambda: explain(model, brain, "layercam", target=0, layer="all"),
         "sensitivity": lambda: sensitivity(model, brain, hierarchy, 0),
-        "box": lambda: box_sensitivity(model, brain, 0, 5, 4),
+        "box": lambda: box_sensitivity(model, brain, 0, size=5, stride=4),
     }
     runs[run]()
     assert state_of(busy_net) == before

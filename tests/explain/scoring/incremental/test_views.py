@@ -103,7 +103,9 @@ def test_the_view_keeps_its_values(view, step):
     data, labels = scan(), regions()
     model = cv.Model(net, input_spec=cv.InputSpec((SIZE,) * 3, intensity="none"), device="cpu")
     tree = cv.Hierarchy.from_levels([labels])
-    found = cv.sensitivity(model, cv.Volume(data), tree, 0, 0, score="logit", engine="incremental")
+    found = cv.sensitivity(
+        model, cv.Volume(data), tree, 0, baseline=0, score="logit", engine="incremental"
+    )
     want = np.zeros_like(data)
     with torch.no_grad():
         clean = net(torch.from_numpy(data)[None, None])[0, 0].item()
@@ -145,7 +147,9 @@ def test_what_writes_into_the_same_map_under_another_name(same):
     net, data, labels = Writes().eval(), scan(), regions()
     model = cv.Model(net, input_spec=cv.InputSpec((SIZE,) * 3, intensity="none"), device="cpu")
     tree = cv.Hierarchy.from_levels([labels])
-    found = cv.sensitivity(model, cv.Volume(data), tree, 0, 0, score="logit", engine="incremental")
+    found = cv.sensitivity(
+        model, cv.Volume(data), tree, 0, baseline=0, score="logit", engine="incremental"
+    )
     with torch.no_grad():
         clean = net(torch.from_numpy(data)[None, None])[0, 0].item()
         for label in np.unique(labels):
