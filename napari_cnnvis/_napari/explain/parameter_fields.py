@@ -23,7 +23,11 @@ _LARGEST = {"mm": 50, "voxels": 99, "s": 100_000, "": 5_000}
 
 
 class ParameterField(QObject):
-    """A parameter's widget, its value, and a signal when that changes."""
+    """A parameter's widget, and a signal when its value changes.
+
+    Each kind has ``value``, what the field says as the method takes it, and ``show(value)``,
+    which fills one in.
+    """
 
     changed = Signal()
 
@@ -36,15 +40,6 @@ class ParameterField(QObject):
     def needed(self) -> bool:
         """Whether there is something to choose."""
         return True
-
-    @property
-    def value(self) -> Any:
-        """What the field says, as the method takes it."""
-        raise NotImplementedError
-
-    def show(self, value: Any) -> None:
-        """Fill in a value."""
-        raise NotImplementedError
 
 
 class _Plain(ParameterField):
