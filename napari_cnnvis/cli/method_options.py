@@ -12,12 +12,14 @@ from napari_cnnvis.explain.registry import methods
 from napari_cnnvis.explain.request import ExplainRequest
 
 __all__ = [
+    "add_head",
     "add_method_options",
     "add_scan",
     "given_hierarchy",
     "given_request",
     "open_baseline",
     "read_scan",
+    "with_given_head",
 ]
 
 #: before the names of options in what argparse gives
@@ -35,13 +37,33 @@ def add_scan(parser: argparse.ArgumentParser) -> None:
         metavar="SCAN",
         help="the next input channel, on the same grid; once for each of them",
     )
+    add_head(parser)
+
+
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Add the head mask of a scan to a command."""
+    parser.add_argument(
+        "--head",
+        metavar="MASK",
+        help="a mask on the scan's grid, not 0 inside the head (default: the head is found)",
+    )
+
+
+def with_given_head(volume: Any, options: argparse.Namespace) -> Any:
+    """A scan with the head mask that was given, if one was."""
+    if options.head is None:
+        return volume
+    from napari_cnnvis.scan.files import read_volume
+
+    return volume.with_head(read_volume(options.head))
 
 
 def read_scan(options: argparse.Namespace) -> tuple[Any, ...]:
-    """The scan and its further channels."""
+    """The scan, with its head mask if one was given, and its further channels."""
     from napari_cnnvis.scan.files import read_volume
 
-    return tuple(read_volume(path) for path in (options.scan, *options.channel))
+    first, *others = (read_volume(path) for path in (options.scan, *options.channel))
+    return with_given_head(first, options), *others
 
 
 def add_method_options(group: Any) -> None:

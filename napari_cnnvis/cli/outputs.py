@@ -15,7 +15,7 @@ __all__ = ["HOW", "add_overwrite", "check_outputs", "given_files"]
 #: how a user of the commands says that a file may be replaced
 HOW = "--overwrite"
 #: options that may name files
-_INPUTS = ("scan", "channel", "model", "map", "supervoxels", "parameter:baseline")
+_INPUTS = ("scan", "channel", "head", "model", "map", "supervoxels", "parameter:baseline")
 _INPUTS += ("deleted_to", "table")
 
 

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from napari_cnnvis.cli.method_options import add_head, with_given_head
 from napari_cnnvis.cli.outputs import add_overwrite, check_outputs
 from napari_cnnvis.cli.terminal import progress, stop_in_order
 from napari_cnnvis.ucm.options import BOUNDARIES, FINEST
@@ -17,6 +18,7 @@ def add_parser(commands: Any) -> None:
     """Add the command."""
     supervoxels = commands.add_parser("supervoxels", help="segment a scan into nested supervoxels")
     supervoxels.add_argument("scan", help="the scan: .nii, .nii.gz, .mgz, ...")
+    add_head(supervoxels)
     supervoxels.add_argument(
         "--boundary",
         choices=BOUNDARIES,
@@ -50,7 +52,7 @@ def _supervoxels(options: argparse.Namespace) -> int:
     whole = options.output.lower().endswith(".npz")
     outputs = [(options.output, check_output if whole else check_levels)]
     check_outputs(options, [*outputs, (options.contours, check_writable)])
-    volume = read_volume(options.scan)
+    volume = with_given_head(read_volume(options.scan), options)
     with stop_in_order() as stop:
         hierarchy = build_hierarchy(
             volume,

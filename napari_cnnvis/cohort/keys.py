@@ -80,7 +80,11 @@ class ResultKeys:
         return _digest(["prediction", self._model, scan])
 
     def attribution(
-        self, scan: str, request: ExplainRequest, orientation: str | None = None
+        self,
+        scan: str,
+        request: ExplainRequest,
+        orientation: str | None = None,
+        head: np.ndarray | None = None,
     ) -> str:
         """Key of the map for a scan of this hash.
 
@@ -91,6 +95,8 @@ class ResultKeys:
             Every parameter counts; a class counts as the same by index and by name.
         orientation : str, optional
             The axes that the map lies on, if not the file's.
+        head : array of bool, optional
+            The scan's head mask, if it carries one.
 
         Raises
         ------
@@ -103,7 +109,8 @@ class ResultKeys:
         values = {name: getattr(how, name) for name in how.parameters()}
         parts = {name: _plain(value) for name, value in values.items()}
         parts |= {"method": how.key, "target": self._class_index(request.target)}
-        return _digest(["map", self._model, scan, parts, orientation])
+        own = [] if head is None else [_hash(head)]
+        return _digest(["map", self._model, scan, parts, orientation, *own])
 
 
 def _plain(value: Any) -> Any:
@@ -115,6 +122,10 @@ def _plain(value: Any) -> Any:
         place = [value.data.shape, value.orientation_known, value.stored_orientation]
         return {"volume": digest.hexdigest(), "place": place, "name": value.name}
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _hash(mask: np.ndarray) -> list[Any]:
+    return [mask.shape, hashlib.sha256(np.ascontiguousarray(mask)).hexdigest()]
 
 
 def _digest(parts: Any) -> str:

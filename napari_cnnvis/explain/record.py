@@ -217,12 +217,14 @@ class Record:
             part if isinstance(part := self.values.get(name), Mapping) else {}
             for name in ("scan", "baseline_sources", "model", "hierarchy")
         )
-        others = [
-            other.get("source")
-            for other in _list(scan.get("other_channels"))
-            if isinstance(other, Mapping)
+        scans = [scan, *_list(scan.get("other_channels"))]
+        sources = [
+            one.get(name)
+            for one in scans
+            if isinstance(one, Mapping)
+            for name in ("source", "head_source")
         ]
-        sources = [scan.get("source"), *others, *baselines.values()]
+        sources += baselines.values()
         files = [source_file(source)[0] for source in sources if isinstance(source, str)]
         more = [model.get("path"), *_list(hierarchy.get("files"))]
         return [one for one in (*files, *more) if isinstance(one, str) and one]
@@ -339,10 +341,12 @@ def _list(value: Any) -> list[Any]:
 
 
 def _place(volume: Volume) -> dict[str, Any]:
-    """Name, file and axes of a volume."""
+    """Name, file, axes and head of a volume."""
     return {
         "name": volume.name,
         "source": volume.source,
         "axes": volume.orientation,
         "stored_axes": volume.stored_orientation or volume.orientation,
+        "head": volume.head_name,
+        "head_source": volume.head_source,
     }

@@ -178,6 +178,8 @@ _SCAN: dict[str, Check] = {
     "source": _text,
     "axes": _axes,
     "stored_axes": _axes,
+    "head": _text,
+    "head_source": _text,
     "shape": partial(_listed, _whole),
 }
 _SCAN["other_channels"] = partial(_listed, partial(_part, dict(_SCAN), "scan.other_channels"))

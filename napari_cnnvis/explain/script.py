@@ -11,6 +11,7 @@ from napari_cnnvis.explain.method import Method
 from napari_cnnvis.explain.parameter import Parameter
 from napari_cnnvis.reading import source_file
 from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import HEAD_FOUND
 
 __all__ = ["Script"]
 
@@ -36,6 +37,11 @@ class Script:
         scans = [values["scan"], *values["scan"].get("other_channels", [])]
         names = _scan_names(scans)
         lines += [f"{name} = {_read(scan)}" for name, scan in zip(names, scans, strict=True)]
+        lines += [
+            f"{name} = {name}.with_head({_head(scan)}"
+            for name, scan in zip(names, scans, strict=True)
+            if scan.get("head", HEAD_FOUND) != HEAD_FOUND
+        ]
         lines += _model(values["model"])
         arguments = ["model", "volume" if len(scans) == 1 else f"[{', '.join(names)}]"]
         if not method.function:
@@ -86,6 +92,12 @@ def _read(scan: dict[str, Any]) -> str:
     if axes and axes != scan.get("stored_axes"):
         text += f".reoriented({axes!r}, remember=True)"  # as the viewer lays it out
     return text
+
+
+def _head(scan: dict[str, Any]) -> str:
+    if scan.get("head_source"):
+        return f"{_read_file(scan['head_source'])})"
+    return f'cv.read_volume("head.nii.gz"))  # TODO: the head mask {scan["head"]!r}'
 
 
 def _read_file(source: str) -> str:

@@ -13,7 +13,7 @@ from napari_cnnvis.figure.labels import millimetre_text
 from napari_cnnvis.figure.projections import project_map, project_scan
 from napari_cnnvis.figure.raster import Picture
 from napari_cnnvis.figure.spec import FigureSpec
-from napari_cnnvis.scan.head import find_head
+from napari_cnnvis.scan.head import head_of
 from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["Subject", "rows_of"]
@@ -48,9 +48,11 @@ class Subject:
 
     @classmethod
     def of(cls, scan: Volume, values: np.ndarray, notes: list[str]) -> Subject:
-        """Find the head; where there is none, all voxels are, and `notes` says so."""
+        """With the scan's head; `notes` says if that is a mask of its own, or if there is none."""
+        if scan.head is not None:
+            notes.append(f"The head is that of the mask '{scan.head_name}'.")
         try:
-            head = find_head(scan.data)
+            head = head_of(scan)
         except CnnVisError:
             notes.append("The scan has one value everywhere.")
             head = np.ones(scan.shape, bool)
@@ -81,7 +83,7 @@ class Subject:
         place = tuple(box)
         affine = self.scan.affine.copy()
         affine[:3, 3] = millimetres(affine, tuple(s.start for s in place))
-        scan = replace(self.scan, data=self.scan.data[place], affine=affine)
+        scan = replace(self.scan.with_head(None), data=self.scan.data[place], affine=affine)
         return Subject(scan, self.values[place], self.head[place], self.limits)
 
     def middle(self) -> tuple[int, int, int]:

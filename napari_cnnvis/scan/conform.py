@@ -165,6 +165,9 @@ class Conformed:
         Voxels of the model's grid to RAS millimetres.
     notes : tuple of str
         What a user should know, e.g. that part of the scan is cropped.
+    own_heads : tuple of (array of bool or None)
+        For each channel the head mask that it carries, on this grid; a channel without
+        one takes the first channel's.
     """
 
     data: np.ndarray
@@ -176,6 +179,28 @@ class Conformed:
     _unflips: np.ndarray
     _oriented_shape: tuple[int, int, int]
     _sampled_shape: tuple[int, int, int]
+    own_heads: tuple[np.ndarray | None, ...] = ()
+
+    @property
+    def heads(self) -> tuple[np.ndarray | None, ...]:
+        """For each channel its scan's head mask; None where the head is to be found.
+
+        Raises
+        ------
+        VolumeError
+            If no voxel of a mask is where the network sees the scan.
+        """
+        if any(head is not None and not head.any() for head in self.own_heads):
+            raise VolumeError(
+                "The scan's head mask has no voxel where the network sees the scan, which it crops "
+                "or resamples; give a larger mask, or one that lies elsewhere."
+            )
+        return self.own_heads
+
+    @property
+    def head(self) -> np.ndarray | None:
+        """The first channel's of `heads`."""
+        return self.heads[0]
 
     @property
     def channels(self) -> np.ndarray:
@@ -192,6 +217,10 @@ class Conformed:
         labels = apply_orientation(np.asarray(labels), self._flips)
         labels = _resample(labels, self._sampled_shape, order=0)
         return np.ascontiguousarray(_crop_or_pad(labels, self.data.shape))
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """A mask of the scan's grid on the model's grid (nearest neighbour, False outside)."""
+        return self.labels((np.asarray(mask) != 0).astype(np.uint8)) > 0
 
     def back(self, result: np.ndarray, order: int = 1) -> np.ndarray:
         """A result of the model's grid on the scan's grid, 0 where the model saw nothing.
@@ -234,10 +263,12 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
             )
     conformed, *more = (_conform(one, spec) for one in (first, *others))
     notes = [*conformed.notes, *(note for one in more for note in one.notes)]
+    own = [first.head, *(first.head if one.head is None else one.head for one in others)]
     return replace(
         conformed,
         more_channels=tuple(one.data for one in more),
         notes=tuple(dict.fromkeys(notes)),
+        own_heads=tuple(None if head is None else conformed.mask(head) for head in own),
     )
 
 

@@ -1,6 +1,6 @@
 """The head, or the skull-stripped brain, in a scan: the one mask that everything uses.
 
-Real scans have no clean background. Air is noisy; resampling a skull-stripped brain leaves a
+It is the scan's own mask where it carries one (`Volume.with_head`), and else found. Real scans have no clean background. Air is noisy; resampling a skull-stripped brain leaves a
 faint halo, or rings of either sign; a z-scored scan has a background below zero, an inverted one
 a bright background; a defaced head has a hole in its face; a bed or a coil is in the picture.
 So what the background is like is read off the scan's border, and what is head is what differs
@@ -10,6 +10,7 @@ from it by more than noise and halo do, in one solid piece.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -17,7 +18,7 @@ from skimage.filters import threshold_otsu
 
 from napari_cnnvis.errors import VolumeError
 
-__all__ = ["find_head"]
+__all__ = ["find_head", "head_of"]
 
 #: share of the tissue's distance from the background below which it is halo, not head
 _HALO = 0.2
@@ -35,6 +36,37 @@ _COARSE = 2_000_000
 _THIN = 0.03
 #: how much of a cut through the head is brighter than the background
 _SOLID_CUT = 0.65
+
+
+class _WithHead(Protocol):
+    """A `Volume`, or a `Conformed` one."""
+
+    @property
+    def data(self) -> np.ndarray: ...
+
+    @property
+    def head(self) -> np.ndarray | None: ...
+
+
+def head_of(scan: _WithHead) -> np.ndarray:
+    """The head of a scan: the mask that it carries, or else what `find_head` finds.
+
+    Parameters
+    ----------
+    scan : Volume or Conformed
+
+    Returns
+    -------
+    array, bool, shape (i, j, k)
+
+    Raises
+    ------
+    VolumeError
+        If the scan carries no mask and is constant, or no voxel of its mask is on the
+        network's grid.
+    """
+    given = scan.head
+    return find_head(scan.data) if given is None else given
 
 
 def find_head(data: np.ndarray) -> np.ndarray:

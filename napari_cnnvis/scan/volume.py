@@ -23,6 +23,7 @@ from nibabel.orientations import (
 from napari_cnnvis.errors import VolumeError
 
 __all__ = [
+    "HEAD_FOUND",
     "Scan",
     "Volume",
     "channels_of",
@@ -30,6 +31,8 @@ __all__ = [
     "constant_note",
 ]
 
+#: what the head of a scan without a mask of its own is called
+HEAD_FOUND = "found in the scan"
 #: millimetres between voxels of any scan of a head
 _SPACING_LIMITS = 0.05, 50.0
 
@@ -59,11 +62,19 @@ class Volume:
         that takes volumes as they are stored is given these axes.
     source : str
         The file that it was read from, "" if none; ``file.nii#3`` for volume 3 of a 4D file.
+    head : array of bool, shape (i, j, k), optional
+        The voxels of the head, if they are known; see `with_head`. Elsewhere they are
+        found in the scan (`napari_cnnvis.scan.head.head_of`).
+    head_name : str
+        What that mask is called in provenance.
+    head_source : str
+        The file that it was read from, "" if none.
 
     Raises
     ------
     VolumeError
-        If `data` is not three-dimensional or `affine` is not an invertible 4 x 4 matrix.
+        If `data` is not three-dimensional, `affine` is not an invertible 4 x 4 matrix, or
+        `head` is empty or of another shape.
     """
 
     data: np.ndarray
@@ -74,6 +85,9 @@ class Volume:
     notes: tuple[str, ...] = ()
     stored_orientation: str | None = None
     source: str = ""
+    head: np.ndarray | None = None
+    head_name: str = HEAD_FOUND
+    head_source: str = ""
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
@@ -107,6 +121,21 @@ class Volume:
         note = constant_note(data)
         if note and note not in self.notes:
             object.__setattr__(self, "notes", (*self.notes, note))
+        if self.head is not None:
+            object.__setattr__(self, "head", self._checked_head(np.asarray(self.head)))
+
+    def _checked_head(self, mask: np.ndarray) -> np.ndarray:
+        named = f"The head mask '{self.head_name}'"
+        if mask.shape != self.shape:
+            raise VolumeError(
+                f"{named} has {_size(mask.shape)} voxels, but '{self.name}' {_size(self.shape)}; "
+                "give a mask on the scan's own grid, or resample it to the scan first."
+            )
+        if not mask.any():
+            raise VolumeError(
+                f"{named} is empty (0 everywhere); give one that is not 0 inside the head."
+            )
+        return mask != 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -127,6 +156,43 @@ class Volume:
         """Whether both have the same shape and, to a micrometre, the same affine."""
         return self.shape == other.shape and np.allclose(self.affine, other.affine, atol=1e-3)
 
+    def with_head(self, mask: Volume | np.ndarray | None, name: str = "mask") -> Volume:
+        """The same volume with a head mask of your own; all that asks for its head takes it.
+
+        Parameters
+        ----------
+        mask : Volume, array or None
+            Not 0 inside the head, on the volume's grid. A `Volume` may have its axes
+            flipped or permuted; an array has the volume's. None: the head is found again.
+        name : str
+            What an array is called in provenance; a `Volume` has its own name.
+
+        Raises
+        ------
+        VolumeError
+            If the mask is empty or not on the volume's grid.
+
+        Examples
+        --------
+        >>> scan = Volume(np.arange(8.0).reshape(2, 2, 2))
+        >>> int(scan.with_head(scan.data > 3).head.sum())
+        4
+        """
+        if mask is None:
+            return replace(self, head=None, head_name=HEAD_FOUND, head_source="")
+        if not isinstance(mask, Volume):
+            return replace(self, head=np.asarray(mask), head_name=name, head_source="")
+        placed = self.orientation_known and mask.orientation_known
+        turned = mask.reoriented(self.orientation) if placed else mask
+        carried = replace(self, head=turned.data, head_name=mask.name, head_source=mask.source)
+        if placed and not turned.same_grid(self):
+            raise VolumeError(
+                f"The head mask '{mask.name}' is not on the grid of '{self.name}': they have the "
+                "same shape, but their affines differ; resample the mask to the scan first, or "
+                "correct its header."
+            )
+        return carried
+
     def reoriented(self, orientation: str, remember: bool = False) -> Volume:
         """The same volume with its axes flipped and permuted to `orientation`, e.g. "SAR".
 
@@ -134,9 +200,14 @@ class Volume:
         volumes as they are stored is still given the axes that this volume has now.
         """
         transform = orientation_change(self.affine, orientation)
+
+        def turned(data: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(apply_orientation(data, transform))
+
         return replace(
             self,
-            data=np.ascontiguousarray(apply_orientation(self.data, transform)),
+            data=turned(self.data),
+            head=None if self.head is None else turned(self.head),
             affine=self.affine @ inv_ornt_aff(transform, self.shape),
             stored_orientation=(self.stored_orientation or self.orientation) if remember else None,
         )
@@ -152,6 +223,10 @@ def constant_note(data: np.ndarray, name: str = "") -> str:
         f"The scan{named} is the same value everywhere ({first:g}), so what the network says of it "
         "means nothing."
     )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 #: one volume, or one for each input channel of a network

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.progress import Progress, stop_if_cancelled
-from napari_cnnvis.scan.head import find_head
+from napari_cnnvis.scan.head import head_of
 from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.basins import basins
 from napari_cnnvis.ucm.boundary.gradient import between_voxels, gradient
@@ -45,6 +45,7 @@ def build_hierarchy(
     Parameters
     ----------
     volume : Volume
+        With a head mask of its own (`Volume.with_head`), regions lie inside that.
     boundary : str
         "gradient", or "gpb": the gradient and the globalised boundary strength of 3DUCM,
         which takes longer (Yang, Sethi, Rangarajan and Ranka, ACCV 2016).
@@ -69,7 +70,7 @@ def build_hierarchy(
     MethodError
         If there is no such boundary strength.
     VolumeError
-        If the volume is constant.
+        If the volume is constant and carries no head mask.
     Cancelled
         If building was cancelled.
     """
@@ -84,7 +85,7 @@ def build_hierarchy(
             progress(Progress(number, len(_STEPS), _STEPS[number]))
 
     begin(0)
-    head = find_head(volume.data)
+    head = head_of(volume)
     box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(head))
     inside = head[box]
     data = volume.data[box] / (float(np.percentile(np.abs(volume.data[head]), 99)) or 1.0)

@@ -49,7 +49,7 @@ def records():
 RECORDS = records()
 CALLS = {
     *("read_volume", "load_model", "InputSpec", "build_hierarchy", "read", "load", "reoriented"),
-    *("cam", "grad_cam", "sensitivity", "box_sensitivity", "remap", "save"),
+    *("cam", "grad_cam", "sensitivity", "box_sensitivity", "remap", "save", "with_head"),
 }
 #: what would be code if it were written as it is
 CODE = [

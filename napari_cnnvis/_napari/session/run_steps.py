@@ -10,7 +10,7 @@ from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.scan.volume import Volume
 
-__all__ = ["described", "head_of", "numbered", "run_request", "summary_of"]
+__all__ = ["described", "head_or_none", "numbered", "run_request", "summary_of"]
 
 
 def run_request(
@@ -44,12 +44,12 @@ def described(request: ExplainRequest, model: Any) -> str:
     return f"{request.title} of {names[target] if known else target}"
 
 
-def head_of(volume: Volume) -> np.ndarray | None:
+def head_or_none(volume: Volume) -> np.ndarray | None:
     """The head's voxels, or None for a volume that has no head."""
-    from napari_cnnvis.scan.head import find_head
+    from napari_cnnvis.scan.head import head_of
 
     try:
-        return find_head(volume.data)
+        return head_of(volume)
     except CnnVisError:  # a constant volume has none
         return None
 

@@ -15,7 +15,7 @@ from napari_cnnvis._napari.session.rerun import Rerun, plan_rerun
 from napari_cnnvis._napari.session.run_result import RunResult
 from napari_cnnvis._napari.session.run_steps import (
     described,
-    head_of,
+    head_or_none,
     numbered,
     run_request,
     summary_of,
@@ -329,7 +329,7 @@ class Session(QObject):
             volumes = tuple(layer_to_volume(*one) for one in taken)
             hierarchy = built if make_hierarchy is None else make_hierarchy()
             outcome = run_request(model, volumes, request, hierarchy, progress, cancel)
-            return outcome, head_of(volumes[0])
+            return outcome, head_or_none(volumes[0])
 
         def done(made: Any) -> None:
             outcome, head = made

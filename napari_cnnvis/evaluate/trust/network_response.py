@@ -95,7 +95,9 @@ def network_response(
     channels = scan.conformed.channels
     spacing = scan.conformed.spacing
     baselines = [scan.baselines[0]]
-    baselines += [make_baselines(channels, name, spacing) for name in _ALTERED]
+    baselines += [
+        make_baselines(channels, name, spacing, scan.conformed.heads) for name in _ALTERED
+    ]
     inputs = [channels]
     for baseline in baselines:
         flat = np.flatnonzero(head & baseline.replaces)

@@ -25,7 +25,7 @@ from napari_cnnvis.explain.scoring.baselines import make_baselines
 from napari_cnnvis.explain.scoring.occluded_scan import OccludedScan
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.scan.volume import Scan, channels_of
+from napari_cnnvis.scan.volume import HEAD_FOUND, Scan, channels_of
 from napari_cnnvis.ucm.build import build_hierarchy
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
@@ -87,6 +87,13 @@ class TrustRun:
                 "The map was made by a network with other weights than this one; what is tested is "
                 "whether it is true of this one."
             )
+        first = channels_of(self.volume)[0]
+        own = (record.get("scan") or {}).get("head", first.head_name)
+        if own != first.head_name:
+            self.notes.append(
+                f"The map was made with the head {_called(own)}, and is tested with the head "
+                f"{_called(first.head_name)}."
+            )
         if record.get("shown") or record.get("level_weights"):
             self.notes.append(
                 "The map is a view of its run (a baseline or weights of levels were chosen); it is "
@@ -118,8 +125,8 @@ class TrustRun:
     @cached_property
     def head(self) -> np.ndarray:
         """All that is not background, on the model's grid."""
-        conformed = self.scan.conformed
-        return make_baselines(conformed.channels, "border", conformed.spacing).replaces
+        scan = self.scan.conformed
+        return make_baselines(scan.channels, "border", scan.spacing, scan.heads).replaces
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -240,3 +247,7 @@ class TrustRun:
             progress=self.progress,
             cancel=self.cancel,
         )
+
+
+def _called(head: str) -> str:
+    return head if head == HEAD_FOUND else f"of the mask '{head}'"

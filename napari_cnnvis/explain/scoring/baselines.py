@@ -85,6 +85,7 @@ def make_baseline(
     baseline: float | str | np.ndarray,
     spacing: Sequence[float],
     sigma: float = BLUR_SIGMA,
+    head: np.ndarray | None = None,
 ) -> Baseline:
     """What occluded voxels are replaced by.
 
@@ -103,6 +104,8 @@ def make_baseline(
         Millimetres between voxels.
     sigma : float
         Width of the Gaussian in millimetres.
+    head : array of bool, shape (i, j, k), optional
+        The voxels that are the head's; found in `data` by default.
 
     Raises
     ------
@@ -114,7 +117,8 @@ def make_baseline(
     (baseline,) = check_baselines(baseline)
     if isinstance(baseline, float):
         return ImageBaseline(data, np.full(data.shape, baseline, np.float32))
-    head = np.ones(data.shape, bool) if np.ptp(data) == 0 else find_head(data)
+    if head is None:
+        head = np.ones(data.shape, bool) if np.ptp(data) == 0 else find_head(data)
     if baseline == "border":
         return BorderBaseline(data, head)
     if baseline == "noise":
@@ -149,11 +153,18 @@ class ChannelBaselines(Baseline):
 
 
 def make_baselines(
-    channels: np.ndarray, baseline: float | str | np.ndarray, spacing: Sequence[float]
+    channels: np.ndarray,
+    baseline: float | str | np.ndarray,
+    spacing: Sequence[float],
+    heads: Sequence[np.ndarray | None] | None = None,
 ) -> Baseline:
     """What occluded voxels of a scan of one or more channels (c, i, j, k) are replaced by.
 
-    See `make_baseline`.
+    See `make_baseline`; `heads` are the channels' head masks, where they carry one.
     """
-    made = [make_baseline(data, baseline, spacing) for data in channels]
+    given = [None] * len(channels) if heads is None else heads
+    made = [
+        make_baseline(data, baseline, spacing, head=head)
+        for data, head in zip(channels, given, strict=True)
+    ]
     return made[0] if len(made) == 1 else ChannelBaselines(channels, made)

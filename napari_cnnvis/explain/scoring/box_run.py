@@ -21,7 +21,7 @@ from napari_cnnvis.explain.scoring.region_scores import OcclusionScores
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.conform import Conformed
-from napari_cnnvis.scan.head import find_head
+from napari_cnnvis.scan.head import head_of
 from napari_cnnvis.scan.smoothing import smoothed
 from napari_cnnvis.scan.volume import Scan, Volume, channels_of
 
@@ -196,7 +196,7 @@ def _inside(
     if inside == "everywhere":
         return np.ones(conformed.data.shape, bool)
     if inside == "head":
-        where = find_head(conformed.data)
+        where = head_of(conformed)
     else:
         if mask is None:
             raise MethodError(
@@ -208,7 +208,7 @@ def _inside(
                 f"The mask has {mask.shape} voxels, but the scan {volume.shape}; give one of the "
                 "scan's shape."
             )
-        where = conformed.labels((mask != 0).astype(np.uint8)) > 0
+        where = conformed.mask(mask)
     if not where.any():
         raise MethodError("The mask holds no voxel that the network sees, so there is no box.")
     return where

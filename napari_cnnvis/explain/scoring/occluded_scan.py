@@ -111,7 +111,8 @@ class OccludedScan:
             if isinstance(baseline, Volume):
                 self._check_grid(baseline)
                 value = self.model.conform(baseline).data
-            made.append(make_baselines(self.conformed.channels, value, self.conformed.spacing))
+            scan = self.conformed
+            made.append(make_baselines(scan.channels, value, scan.spacing, scan.heads))
         return made
 
     def _check_grid(self, baseline: Volume) -> None:
