@@ -89,6 +89,7 @@ class ExplainPanel(DockedPanel):
 
     def closed(self) -> None:
         """Stop the panel's run; what others do with the network goes on."""
+        self.network.head.show_button.setChecked(False)
         self._closer()()
 
     def _closer(self) -> Callable[[], None]:

@@ -157,7 +157,7 @@ class FigurePanel(DockedPanel):
         spec = self._try(lambda: self.spec(layout))
         if spec is None:
             return
-        taken = snapshot(scan), snapshot(overlay)
+        taken = self.session.heads.snapshot(scan), snapshot(overlay)
         files = [str(getattr(layer.source, "path", None) or "") for layer in (scan, overlay)]
         provenance = dict(map_.provenance)
 

@@ -9,12 +9,15 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from napari_cnnvis._napari.layers.regions import fits_shape
 from napari_cnnvis._napari.layers.scans import scan_of
 
 __all__ = [
     "affine_of",
     "go_to",
     "labels_on_grid",
+    "lies_on_grid",
+    "mask_on_grid",
     "millimetres_of",
     "place_text",
     "spacing_of",
@@ -96,3 +99,27 @@ def _to_voxels_of(target: Any, source: Any) -> np.ndarray:
     matrix[:3, 3] = there[0]
     matrix[:3, :3] = (there[1:] - there[0]).T
     return matrix
+
+
+def lies_on_grid(labels: Any, layer: Any) -> bool:
+    """Whether a Labels layer has the voxels of `layer`, in the same order or flipped."""
+    return fits_shape(labels, layer.data.shape) and _flips(labels, layer) is not None
+
+
+def mask_on_grid(labels: Any, layer: Any) -> np.ndarray | None:
+    """Where a Labels layer is not 0, on the voxels of `layer`; None if it has other voxels."""
+    if not fits_shape(labels, layer.data.shape):
+        return None
+    flips = _flips(labels, layer)
+    return None if flips is None else np.ascontiguousarray((np.asarray(labels.data) != 0)[flips])
+
+
+def _flips(labels: Any, layer: Any) -> tuple[slice, ...] | None:
+    """What orders the voxels of a Labels layer as those of `layer`, which has the same shape."""
+    matrix = _to_voxels_of(labels, layer)
+    signs = np.where(np.diag(matrix)[:3] > 0, 1, -1)
+    begins = np.where(signs > 0, 0, np.array(layer.data.shape) - 1)
+    apart = np.abs(matrix[:3, :3] - np.diag(signs)) @ layer.data.shape
+    if (apart + np.abs(matrix[:3, 3] - begins)).max() >= 0.5:
+        return None
+    return tuple(slice(None, None, int(sign)) for sign in signs)

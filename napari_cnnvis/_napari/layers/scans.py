@@ -167,7 +167,8 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         Kept if it is float32 already.
     attributes : dict
         ``name``, ``scale``, ``units`` and ``metadata`` of the layer. Layers of other
-        readers keep their axes as they are; only their spacing is known.
+        readers keep their axes as they are; only their spacing is known. ``head``, if a
+        head mask was chosen: the volume's ``head``, ``head_name`` and ``head_source``.
     as_scan : bool
         Refuse voxels of a size that no scan of a head has.
 
@@ -185,7 +186,7 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         raise VolumeError(
             f"'{name}' has {np.ndim(data)} dimensions; choose a layer with one 3D volume."
         )
-    known = scan_of(attributes)
+    known, head = scan_of(attributes), attributes.get("head") or {}
     if known is None:
         scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
         units = [str(unit) for unit in attributes.get("units") or ("mm",) * 3]
@@ -199,7 +200,7 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
                 units[0],
                 "(layer.units, layer.scale)",
             )
-        return Volume(data, affine, name, orientation_known=False)
+        return Volume(data, affine, name, orientation_known=False, **head)
     return Volume(
         data,
         known.affine,
@@ -208,6 +209,7 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         known.orientation_known,
         stored_orientation=known.stored_orientation,
         source=known.source,
+        **head,
     )
 
 

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.network.channel_pickers import ChannelPickers
+from napari_cnnvis._napari.network.head_row import HeadRow
 from napari_cnnvis._napari.network.input_preview import InputPreview
 from napari_cnnvis._napari.network.model_picker import ModelPicker
 from napari_cnnvis._napari.network.model_settings import ModelSettings
@@ -51,6 +52,7 @@ class NetworkBox(QGroupBox):
         self.scan = LayerPicker(viewer)
         self.scan.setToolTip("The image layer that the network is run on.")
         self.scan.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.head = HeadRow(viewer, session)
         self.picker = ModelPicker()
         self.recognised = QLabel()
         self.recognised.setWordWrap(True)
@@ -68,6 +70,7 @@ class NetworkBox(QGroupBox):
         self.form = QFormLayout(self)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self.form.addRow("Scan", self.scan)
+        self.form.addRow("Head", self.head)
         self.form.addRow("Checkpoint", self.picker)
         self.form.addRow(self.recognised)
         self.form.addRow(buttons)
@@ -170,7 +173,8 @@ class NetworkBox(QGroupBox):
     def refresh(self) -> None:
         """Bring the widgets in line with the model and what it says of the scan."""
         busy = self._session.jobs.busy
-        for widget in (self.picker, self.scan, self.settings, *self.channels.pickers):
+        widgets = (self.picker, self.scan, self.head.picker, self.settings)
+        for widget in (*widgets, *self.channels.pickers):
             widget.setEnabled(not busy)
         self.report.setEnabled(self.loaded is not None)
         self.unload.setEnabled(self.loaded is not None and not busy)

@@ -203,7 +203,7 @@ class ScanLoader(QObject):
             digest = scan_hash(wanted.entry.path)
             scan = LoadedScan(wanted, data, arguments, span, digest, volume)
         if wanted.with_head and scan.head is None:
-            scan = replace(scan, head=_head(scan.data))
+            scan = replace(scan, head=_head(scan.volume))
         self._scans.put(written, scan)
         return self._with_results(scan, wanted, from_disk=True)
 
@@ -246,10 +246,10 @@ def _written(path: Path) -> tuple[Path, int, int]:
     return path, about.st_size, about.st_mtime_ns
 
 
-def _head(data: np.ndarray) -> np.ndarray:
-    from napari_cnnvis.scan.head import find_head
+def _head(volume: Volume) -> np.ndarray:
+    from napari_cnnvis.scan.head import head_of
 
     try:
-        return find_head(data)
+        return head_of(volume)
     except CnnVisError:  # a constant volume has none
-        return np.ones(data.shape, bool)
+        return np.ones(volume.shape, bool)

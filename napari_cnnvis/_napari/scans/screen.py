@@ -146,7 +146,9 @@ class ScanScreen(QObject):
             attribution = result.attribution
             if attribution is None or attribution.partial:
                 return False
-            key = loader.keys(model).attribution(scan.digest, result.request, DISPLAY_AXES)
+            key = loader.keys(model).attribution(
+                scan.digest, result.request, DISPLAY_AXES, attribution.source.head
+            )
             loader.store.put_attribution(key, attribution)
             return True
 

@@ -12,6 +12,7 @@ from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.models.settings import Recipe
 from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.volume import HEAD_FOUND
 
 __all__ = ["NetworkMissing", "Rerun", "plan_rerun"]
 
@@ -22,13 +23,17 @@ class NetworkMissing(MethodError):
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """The layers, the request, and the checkpoint to load; no path if it is loaded already."""
+    """The layers, the request, and the checkpoint to load; no path if it is loaded already.
+
+    `head` is the name and the file of the scan's head mask.
+    """
 
     scan: Any
     channels: tuple[Any, ...]
     request: ExplainRequest
     path: str | None
     recipe: Recipe
+    head: tuple[str, str]
 
 
 def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Rerun:
@@ -66,6 +71,7 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
     if missing:
         raise MethodError(f"Open the map's scan '{missing[0]}' first.")
     scan, *channels = (there[name] for name in names)
+    head = place.get("head", HEAD_FOUND), place.get("head_source", "")
     recipe = Recipe(
         wanted.get("arch") or "",
         tuple(wanted.get("names") or ()),
@@ -73,11 +79,11 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
         InputSpec(**wanted["input"]) if "input" in wanted else None,
     )
     if loaded is not None and loaded.model.weights_hash() == wanted.get("weights_sha256"):
-        return Rerun(scan, tuple(channels), request, None, recipe)
+        return Rerun(scan, tuple(channels), request, None, recipe, head)
     path = wanted.get("path")
     if not path or not Path(path).exists():
         raise NetworkMissing(
             "The map's network was not loaded from a file that is still there; load it, then press "
             "the button again."
         )
-    return Rerun(scan, tuple(channels), request, path, recipe)
+    return Rerun(scan, tuple(channels), request, path, recipe, head)

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.explain.request import ExplainRequest
+from napari_cnnvis.models.settings import Recipe, remember
 from napari_cnnvis.scan.volume import Volume
 
-__all__ = ["described", "head_or_none", "numbered", "run_request", "summary_of"]
+__all__ = [
+    "BuiltHierarchy",
+    "described",
+    "head_or_none",
+    "loaded_by",
+    "numbered",
+    "run_request",
+    "scored",
+    "summary_of",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltHierarchy:
+    """Supervoxels that a run has built, and what they were built of."""
+
+    data: Any
+    head: np.ndarray | None
+    hierarchy: Any
+
+    def is_of(self, data: Any, head: np.ndarray | None) -> bool:
+        """Whether it would be built again for this scan and this head mask of its own."""
+        both = head is not None and self.head is not None
+        same = np.array_equal(head, self.head) if both else head is self.head
+        return data is self.data and bool(same)
+
+
+def loaded_by(
+    cache: Any, path: Path, recipe: Recipe | None, trust: bool, device: str, shape: Any, cancel: Any
+) -> Any:
+    """Load a checkpoint; what was entered for its file is remembered."""
+    loaded = cache.load(path, recipe, trust, device, shape, cancel)
+    if recipe is not None:
+        remember(loaded.digest, recipe)
+    return loaded
+
+
+def scored(model: Any, volumes: Any) -> tuple[np.ndarray, tuple[int, ...], dict[str, None]]:
+    """What a network says of a scan, the voxels of its input, and what is to be said about that."""
+    conformed = model.conform(volumes)
+    model.layers(conformed.data.shape)  # finds them here, not on the main thread
+    notes = [*(note for v in volumes for note in v.notes), *conformed.notes]
+    return model.predict(volumes), conformed.data.shape, dict.fromkeys(notes)
 
 
 def run_request(

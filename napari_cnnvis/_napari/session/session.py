@@ -14,12 +14,16 @@ from napari_cnnvis._napari.session.asked_request import AskedRequest
 from napari_cnnvis._napari.session.rerun import Rerun, plan_rerun
 from napari_cnnvis._napari.session.run_result import RunResult
 from napari_cnnvis._napari.session.run_steps import (
+    BuiltHierarchy,
     described,
     head_or_none,
+    loaded_by,
     numbered,
     run_request,
+    scored,
     summary_of,
 )
+from napari_cnnvis._napari.session.scan_heads import ScanHeads
 from napari_cnnvis._napari.session.shown_map import ShownMap
 from napari_cnnvis._napari.widgets.jobs import JobRunner
 from napari_cnnvis._napari.widgets.preferences import preference
@@ -60,6 +64,8 @@ class Session(QObject):
         What the last run of the scan gave.
     map : ShownMap
         The last map in the viewer.
+    heads : ScanHeads
+        The heads of the scans in the viewer.
     asked : AskedRequest
         The method and its parameters as they are set.
     """
@@ -93,7 +99,7 @@ class Session(QObject):
         self._users: set[int] = set()
         self._cache: Any = None
         self._pending: Rerun | None = None
-        self._hierarchy: tuple[Any, Any] | None = None
+        self._hierarchy: BuiltHierarchy | None = None
         self._running_data: Any = None
         #: the last job failed, and none was started since
         self.failing = False
@@ -105,6 +111,9 @@ class Session(QObject):
         self.grid_shape: tuple[int, ...] | None = None
         self.result: RunResult | None = None
         self.map = ShownMap(viewer)
+        self.heads = ScanHeads(viewer, self.map, self)
+        self.heads.said.connect(self.said)
+        self.heads.idle.connect(self._run_pending)
         self.jobs = JobRunner(self)
         self.jobs.started.connect(self._on_started)
         self.jobs.progressed.connect(self._on_progressed)
@@ -129,6 +138,7 @@ class Session(QObject):
         self._users.remove(ticket)
         if not self._users:
             self.jobs.close()
+            self.heads.close()
             self.loaded = self._cache = self._pending = self._hierarchy = None
             _SESSIONS[:] = [known for known in _SESSIONS if known[1]() is not self]
             self.deleteLater()  # here, not where Python happens to collect it
@@ -167,6 +177,7 @@ class Session(QObject):
         target layers stay listed as for the last scan.
         """
         grid_shape = self.grid_shape
+        self.heads.lose(self.scan, "The head mask was that of another scan.")
         self.map.scan_replaced()
         self._forget_scan()
         self.predictions, self.grid_shape = predictions, grid_shape
@@ -214,12 +225,7 @@ class Session(QObject):
         cache, device = self._cache, preference("device")
 
         def job(progress: Any, cancel: Any) -> Any:
-            loaded = cache.load(path, recipe, trust, device, shape, cancel)
-            if recipe is not None:
-                from napari_cnnvis.models.settings import remember
-
-                remember(loaded.digest, recipe)
-            return loaded
+            return loaded_by(cache, path, recipe, trust, device, shape, cancel)
 
         self.jobs.start(f"Loading {path.name}", job, self._take)
 
@@ -255,11 +261,7 @@ class Session(QObject):
         layers, data, taken = self.inputs, [one.data for one in self.inputs], self.snapshots()
 
         def job(progress: Any, cancel: Any) -> Any:
-            volumes = tuple(layer_to_volume(*one) for one in taken)
-            conformed = model.conform(volumes)
-            model.layers(conformed.data.shape)  # finds them here, not on the main thread
-            notes = [*(note for v in volumes for note in v.notes), *conformed.notes]
-            return model.predict(volumes), conformed.data.shape, dict.fromkeys(notes)
+            return scored(model, tuple(layer_to_volume(*one) for one in taken))
 
         def done(result: Any) -> None:
             same = all(layer.data is d for layer, d in zip(layers, data, strict=True))
@@ -299,7 +301,9 @@ class Session(QObject):
         """
         if self.jobs.busy:
             raise MethodError("The network is at work; wait until it has finished, or cancel that.")
-        self._pending = rerun = plan_rerun(record, self._viewer.layers, self.loaded)
+        rerun = plan_rerun(record, self._viewer.layers, self.loaded)
+        self.heads.restore(rerun.scan, *rerun.head)
+        self._pending = rerun
         if rerun.path is None:
             self.choose(rerun.scan, rerun.channels)
             self._run_pending()
@@ -316,12 +320,15 @@ class Session(QObject):
         self.map.take(scan, head)
         self._set_result(None)
         self.map.show(attribution)
+        if self.heads.choice(scan) is not None:
+            self.heads.look(scan)
 
     def _run(self, request: ExplainRequest, make_hierarchy: Any) -> None:
-        model, layer, taken = self.model, self.scan, self.snapshots()
-        scan_data = layer.data
-        of, built = self._hierarchy or (None, None)
-        built = built if of is scan_data else None
+        model, layer, scan_data = self.model, self.scan, self.scan.data
+        taken = [self.heads.snapshot(layer), *self.snapshots()[1:]]
+        mask, built = taken[0][1]["head"].get("head"), None
+        if self._hierarchy is not None and self._hierarchy.is_of(scan_data, mask):
+            built = self._hierarchy.hierarchy
         self.map.begin(layer)
         self._set_result(None)
 
@@ -340,7 +347,7 @@ class Session(QObject):
             result = RunResult(request, outcome)
             attribution = result.attribution
             if request.how.takes_hierarchy and make_hierarchy is None:
-                self._hierarchy = scan_data, attribution.regions.hierarchy
+                self._hierarchy = BuiltHierarchy(scan_data, mask, attribution.regions.hierarchy)
             self._set_result(result)
             self.map.show(attribution)
             self.said.emit(summary_of(attribution, head))
@@ -351,7 +358,10 @@ class Session(QObject):
     def _run_pending(self) -> None:
         """Run what `run_again` asked for, as soon as the network and its layers are there."""
         pending = self._pending
-        if pending is None or self.jobs.busy or self.model is None:
+        if pending is None or self.jobs.busy or self.heads.jobs.busy or self.model is None:
+            return
+        if self.heads.named(pending.scan) != pending.head:
+            self._pending = None  # its file cannot be read any more, which was said
             return
         self.choose(pending.scan, pending.channels)
         if self.jobs.busy or not self.ready:

@@ -53,6 +53,11 @@ class ShownMap:
             self._overlay = None
         self.scan, self.head = scan, head
 
+    def take_head(self, head: np.ndarray) -> None:
+        """The map's scan has another head now."""
+        self.head = head
+        self.hide_outside(self.head_only)
+
     def scan_replaced(self) -> None:
         """Another scan has taken the place of the last one in the same layer."""
         self._shown = self.head = None

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.layers.region_facts import RegionFacts
 from napari_cnnvis._napari.layers.regions import fits_shape, hierarchy_maker
-from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
+from napari_cnnvis._napari.layers.scans import layer_to_volume
 from napari_cnnvis._napari.supervoxels.chain_table import ChainTable
 from napari_cnnvis._napari.supervoxels.hierarchy_files import (
     read_hierarchy,
@@ -193,7 +193,7 @@ class SupervoxelPanel(DockedPanel):
         layer = self.scan.layer
         if layer is None or self.jobs.busy:
             return
-        scan = snapshot(layer)
+        scan = self.session.heads.snapshot(layer)
 
         def job(progress: Any, cancel: Any) -> RegionFacts:
             volume = layer_to_volume(*scan)

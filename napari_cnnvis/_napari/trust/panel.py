@@ -146,7 +146,8 @@ class TrustPanel(DockedPanel):
         if layer is None or self.jobs.busy:
             return
         try:
-            subject = subject_of(layer, self._viewer.layers, self.session.loaded)
+            layers, session = self._viewer.layers, self.session
+            subject = subject_of(layer, layers, session.loaded, session.heads.snapshot)
         except CnnVisError as exc:
             self.warn(str(exc))
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,12 @@ class Subject:
         )
 
 
-def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
+def subject_of(
+    layer: Any,
+    layers: Iterable[Any],
+    loaded: Any,
+    with_head: Callable[[Any], tuple[Any, dict[str, Any]]] = snapshot,
+) -> Subject:
     """What is needed to test the map of a layer.
 
     Parameters
@@ -107,6 +112,8 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
         Those in the viewer.
     loaded : LoadedCheckpoint or None
         The network that is loaded now, if any.
+    with_head : callable
+        Takes a snapshot of the scan, with its head mask if it has one of its own.
 
     Raises
     ------
@@ -135,7 +142,7 @@ def subject_of(layer: Any, layers: Iterable[Any], loaded: Any) -> Subject:
             f"The map is not one of '{names[0]}' as it is now: their voxels differ. Open the scan that "
             "it was made from."
         )
-    taken = tuple(snapshot(scan) for scan in scans)
+    taken = (with_head(scans[0]), *(snapshot(scan) for scan in scans[1:]))
     return Subject(record, map_.values, scans, taken, map_.scores, loaded)
 
 
