@@ -16,6 +16,7 @@ from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.session.shown_map import ShownMap
 from napari_cnnvis._napari.widgets.jobs import JobRunner
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.reading import source_file
 from napari_cnnvis.scan.volume import HEAD_FOUND
 
 __all__ = ["HeadFile", "KnownHead", "ScanHeads"]
@@ -106,14 +107,14 @@ class ScanHeads(QObject):
         self._follow()
         self.changed.emit(scan)
 
-    def open(self, scan: Any, path: str) -> None:
+    def open(self, scan: Any, path: str, index: int | None = None) -> None:
         """Read a mask in the background and take it for the head of a scan."""
         taken, data = snapshot(scan), scan.data
 
         def job(progress: Any, cancel: Any) -> HeadFile:
             from napari_cnnvis.scan.files import read_volume
 
-            carried = layer_to_volume(*taken).with_head(read_volume(path))
+            carried = layer_to_volume(*taken).with_head(read_volume(path, index))
             return HeadFile(carried.head_name, carried.head_source, carried.head)
 
         def done(read: HeadFile) -> None:
@@ -140,7 +141,7 @@ class ScanHeads(QObject):
         if (name, source) == self.named(scan):
             return
         if source:
-            self.open(scan, source)
+            self.open(scan, *source_file(source))
         elif name == HEAD_FOUND:
             self.choose(scan, None)
         else:
