@@ -156,6 +156,8 @@ class LayerTree(QPushButton):
         wanted = QRegularExpression.escape(text.strip())
         self._tree.filter.setText(f"(?i)^(?!.*×).*{wanted}")  # names, and no numbers of cells
         self.view.expandAll()
+        if self.view.currentItem() is not None and self.view.currentItem().isHidden():
+            self.view.setCurrentItem(None)  # Enter takes what can be seen
 
     def _choose_first(self) -> None:
         """Enter in the search field takes the first layer that is listed."""

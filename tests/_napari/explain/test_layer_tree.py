@@ -129,3 +129,14 @@ def test_search_is_no_expression_and_ignores_numbers_of_cells(tree, text):
     tree.open()
     QTest.keyClicks(tree.search, text)
     assert listed(tree) == []
+
+
+def test_enter_in_the_tree_takes_no_row_that_the_search_hides(tree):
+    tree.choose("stem")
+    tree.open()
+    QTest.keyClicks(tree.search, "conv")
+    assert tree.view.currentItem() is None
+    QTest.keyClick(tree.search, Qt.Key.Key_Tab)
+    QTest.keyClick(tree.view, Qt.Key.Key_Down)
+    QTest.keyClick(tree.view, Qt.Key.Key_Return)
+    assert tree.current == "block1"
