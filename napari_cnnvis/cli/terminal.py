@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from napari_cnnvis.errors import CnnVisError
 
@@ -156,49 +158,51 @@ def log_file(path: Path) -> Iterator[None]:
 
 def progress() -> Callable[[object], None] | None:
     """Shows the progress where somebody sees it."""
-    return _print_progress if sys.stderr.isatty() else None
-
-
-def _print_progress(progress: object) -> None:
-    text = f"\r{progress.what}: {progress.done} of {progress.total}"
-    end = "\n" if progress.done == progress.total else ""
-    print(f"{text:<60}", end=end, file=sys.stderr, flush=True)
+    return _Bars(counts=True) if sys.stderr.isatty() else None
 
 
 def progress_with_time_left() -> Callable[[object], None]:
     """Shows the progress and the time left; where nobody sees it, a line for each step's new text."""
-    return _TimeLeft()
+    return _Bars(counts=False)
 
 
-class _TimeLeft:
-    """Guesses the time left from what was done since it was first called."""
+class _Bars:
+    """One bar after the other; those that were finished stay on the terminal."""
 
-    def __init__(self) -> None:
-        self._started, self._first, self._total, self._text = 0.0, 0, -1, ""
+    def __init__(self, counts: bool) -> None:
+        self._end = ": {n_fmt} of {total_fmt}" if counts else ""
+        self._bar: Any = None
+        self._text = ""
 
     def __call__(self, progress: object) -> None:
-        now = time.monotonic()
-        if progress.total != self._total:
-            self._started, self._first, self._total = now, progress.done, progress.total
-        done = progress.done - self._first
-        left = ""
-        if done > 0 and now - self._started > 1:
-            seconds = (now - self._started) / done * (progress.total - progress.done)
-            left = f"; {_duration(seconds)} left"
-        if sys.stderr.isatty():
-            percent = 100 * progress.done // max(progress.total, 1)
-            end = "\n" if progress.done == progress.total else ""
-            print(
-                f"\r\033[K{percent} %  {progress.what}{left}", end=end, file=sys.stderr, flush=True
-            )
-        elif progress.what != self._text:
+        if self._bar is None or self._bar.total != progress.total:
+            self._close()
+            self._bar = self._begin(progress)
+        self._bar.set_description_str(progress.what, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+        if not sys.stderr.isatty() and progress.what != self._text:
             self._text = progress.what
-            print(f"{progress.what}{left}", file=sys.stderr, flush=True)
+            print(str(self._bar).removesuffix("; ? left"), file=sys.stderr, flush=True)
+        if progress.done == progress.total:
+            self._bar.leave = True
+            self._close()
 
+    def _begin(self, progress: object) -> Any:
+        from tqdm import tqdm  # takes as long as some commands
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours else f"{minutes} min"
+        tqdm.monitor_interval = 0  # no thread: it may draw after the last message, and workers fork
+        settings = {"desc": progress.what, "total": progress.total, "initial": progress.done}
+        settings |= {"leave": False, "miniters": 0, "smoothing": 0}
+        if sys.stderr.isatty():
+            style = "{percentage:3.0f} % |{bar:10}| {remaining} left  {desc}" + self._end
+            settings["ncols"] = shutil.get_terminal_size().columns - 1
+        else:  # counts, and draws nothing itself
+            style = "{desc}; {remaining} left"
+            settings |= {"ncols": 10_000, "delay": math.inf}
+        # rows are given since tqdm draws nothing where a terminal does not know its own
+        return tqdm(**settings, bar_format=style, nrows=20)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

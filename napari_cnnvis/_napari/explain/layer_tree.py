@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QModelIndex, QPoint, QSortFilterProxyModel, Qt, Signal
-from qtpy.QtGui import QStandardItem, QStandardItemModel
+from qtpy.QtCore import QModelIndex, QPoint, QRegularExpression, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -14,14 +13,17 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QSizePolicy,
-    QTreeView,
+    QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QSearchableTreeWidget
 
 __all__ = ["LayerTree"]
 
-_NAME, _FULL = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
+_NAME = Qt.ItemDataRole.UserRole
+#: the columns of the tree; the last is hidden, and is what the search looks at
+_OWN, _CELLS, _FULL = range(3)
 _WHY = "★ recommended: the deepest layer that still resolves about 7 cells along each axis."
 
 
@@ -42,31 +44,32 @@ class LayerTree(QPushButton):
         )
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._targets: dict[str, Any] = {}
-        self._items: dict[str, QStandardItem] = {}
+        self._items: dict[str, QTreeWidgetItem] = {}
         self._recommended: str | None = None
         self._current: str | None = None
-        self._source = QStandardItemModel(self)
-        self._shown = QSortFilterProxyModel(self)
-        self._shown.setSourceModel(self._source)
-        self._shown.setRecursiveFilteringEnabled(True)
-        self._shown.setFilterRole(_FULL)
-        self._shown.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
         self.popup = QFrame(self, Qt.WindowType.Popup)
         self.popup.setFrameShape(QFrame.Shape.StyledPanel)
         self.search = QLineEdit()
         self.search.setPlaceholderText("search, e.g. conv or layer3")
         self.search.setClearButtonEnabled(True)
-        self.view = QTreeView()
-        self.view.setModel(self._shown)
+        self._tree = QSearchableTreeWidget()
+        self._tree.layout().setContentsMargins(0, 0, 0, 0)
+        self._tree.filter.hide()  # takes an expression, which is made of what is searched for
+        self.view = self._tree.tree
+        self.view.setHeaderLabels(["Layer", "Maps × cells", ""])
+        self.view.hideColumn(_FULL)
+        header = self.view.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(_OWN, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(_CELLS, QHeaderView.ResizeMode.ResizeToContents)
         self.view.setUniformRowHeights(True)
-        self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.view.setAllColumnsShowFocus(True)
         why = QLabel(_WHY)
         why.setWordWrap(True)
         column = QVBoxLayout(self.popup)
         column.setContentsMargins(6, 6, 6, 6)
         column.addWidget(self.search)
-        column.addWidget(self.view, 1)
+        column.addWidget(self._tree, 1)
         column.addWidget(why)
         self.clicked.connect(self.open)
         self.search.textChanged.connect(self._filter)
@@ -87,44 +90,31 @@ class LayerTree(QPushButton):
             chosen = None
         self._targets = {target.name: target for target in targets}
         self._recommended = recommended
-        self._source.clear()
-        self._source.setHorizontalHeaderLabels(["Layer", "Maps × cells"])
         self._items = {}
+        self.view.clear()
         for target in targets:
             self._add(target)
         self.view.expandAll()
-        header = self.view.header()
-        header.setStretchLastSection(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         self._current = chosen if chosen in self._targets else recommended
         self._show_current()
 
     def _add(self, target: Any) -> None:
-        row = self._row(target.name)
+        item = self._item(target.name)
         star = " ★" if target.name == self._recommended else ""
-        row[0].setText(target.name.rpartition(".")[2] + star)
-        row[1].setText(_cells(target))
-        for item in row:
-            item.setData(target.name, _NAME)
-            item.setEnabled(True)
-            item.setSelectable(True)
+        item.setText(_OWN, target.name.rpartition(".")[2] + star)
+        item.setText(_CELLS, _cells(target))
+        item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+        for column in (_OWN, _CELLS):
+            item.setData(column, _NAME, target.name)
 
-    def _row(self, name: str) -> list[QStandardItem]:
+    def _item(self, name: str) -> QTreeWidgetItem:
         """The row of a layer or of a part of the network that holds layers."""
-        if name in self._items:
-            item = self._items[name]
-            parent = item.parent() or self._source.invisibleRootItem()
-            return [item, parent.child(item.row(), 1)]
-        above, _, own = name.rpartition(".")
-        parent = self._row(above)[0] if above else self._source.invisibleRootItem()
-        row = [QStandardItem(own), QStandardItem("")]
-        for item in row:
-            item.setData(name, _FULL)
-            item.setSelectable(False)
-        parent.appendRow(row)
-        self._items[name] = row[0]
-        return row
+        if name not in self._items:
+            above, _, own = name.rpartition(".")
+            parent = self._item(above) if above else self.view.invisibleRootItem()
+            self._items[name] = item = QTreeWidgetItem(parent, [own, "", name])
+            item.setFlags(Qt.ItemFlag.ItemIsEnabled)
+        return self._items[name]
 
     def names(self) -> list[str]:
         """The layers, in forward order."""
@@ -158,13 +148,16 @@ class LayerTree(QPushButton):
         self.popup.show()
         self.search.setFocus()
         if self._current in self._items:
-            index = self._shown.mapFromSource(self._items[self._current].index())
-            self.view.setCurrentIndex(index)
-            self.view.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
+            item = self._items[self._current]
+            self.view.setCurrentItem(item)
+            self.view.scrollToItem(item, QAbstractItemView.ScrollHint.PositionAtCenter)
 
     def _filter(self, text: str) -> None:
-        self._shown.setFilterFixedString(text.strip())
+        wanted = QRegularExpression.escape(text.strip())
+        self._tree.filter.setText(f"(?i)^(?!.*×).*{wanted}")  # names, and no numbers of cells
         self.view.expandAll()
+        if self.view.currentItem() is not None and self.view.currentItem().isHidden():
+            self.view.setCurrentItem(None)  # Enter takes what can be seen
 
     def _choose_first(self) -> None:
         """Enter in the search field takes the first layer that is listed."""

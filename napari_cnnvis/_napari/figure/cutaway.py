@@ -8,14 +8,15 @@ import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
-from superqt import QRangeSlider
+from superqt import QLabeledRangeSlider
 from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.figure.camera import ScanAxes, linear_of
 
 __all__ = ["CutAway"]
 
-_NAMES = ("Left – right", "Back – front", "Bottom – top")
+_NAMES = ("Left – right (mm)", "Back – front (mm)", "Bottom – top (mm)")
+_TIP = "Everything outside this range is cut away; both ends can be moved, or typed."
 
 
 class CutAway(QWidget):
@@ -34,19 +35,18 @@ class CutAway(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setColumnStretch(1, 1)
-        self.sliders, self.labels = [], []
+        self.sliders = []
         for row, name in enumerate(_NAMES):
-            slider, label = QRangeSlider(Qt.Orientation.Horizontal), QLabel()
+            slider = QLabeledRangeSlider(Qt.Orientation.Horizontal)
+            slider.setHandleLabelPosition(slider.LabelPosition.NoLabel)
+            slider.setEdgeLabelMode(slider.EdgeLabelMode.LabelIsValue)
             slider.setMinimumWidth(90)
-            slider.setToolTip("Everything outside this range is cut away; both ends can be moved.")
+            slider.setToolTip(_TIP)
             slider.valueChanged.connect(self.apply)
-            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            label.setMinimumWidth(label.fontMetrics().horizontalAdvance("−100 to −100 mm"))
+            slider.editingFinished.connect(self._swap_ends)
             grid.addWidget(QLabel(name), row, 0)
             grid.addWidget(slider, row, 1)
-            grid.addWidget(label, row, 2)
             self.sliders.append(slider)
-            self.labels.append(label)
         viewer.layers.events.inserted.connect(self.apply)
         self.show_scan(None)
 
@@ -64,13 +64,11 @@ class CutAway(QWidget):
             with signals_blocked(slider):
                 slider.setRange(int(np.floor(ends[0])), int(np.ceil(ends[1])))
                 slider.setValue((slider.minimum(), slider.maximum()))
-        self._write_labels()
 
-    def _write_labels(self) -> None:
-        for slider, label in zip(self.sliders, self.labels, strict=True):
-            low, high = slider.value()
-            text = "" if self._scan is None else f"{low:.0f} to {high:.0f} mm".replace("-", "−")
-            label.setText(text)
+    def _swap_ends(self) -> None:
+        """Superqt takes ends that are typed in either order."""
+        for slider in self.sliders:
+            slider.setValue(tuple(sorted(slider.value())))
 
     def reset(self) -> None:
         """Cut nothing away."""
@@ -93,7 +91,6 @@ class CutAway(QWidget):
 
     def apply(self, event: Any = None) -> None:
         """Put the planes on every 3D image and label layer, wherever it lies."""
-        self._write_labels()
         if self._scan is None or self._scan not in self._viewer.layers:
             return
         planes = self._planes()

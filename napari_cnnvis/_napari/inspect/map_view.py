@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from napari.utils.colormaps import Colormap
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import qdebounced
 
 from napari_cnnvis._napari.inspect.cells import NativeCells
 from napari_cnnvis._napari.layers.maps import colormap, keep_whole, whole_map
@@ -73,9 +74,7 @@ class MapView(QObject):
         self._base = self._plain(layer.colormap)
         self._cut: Colormap | None = None
         self._smooth: tuple[str, str] | None = None
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.timeout.connect(self.show)
+        self._show_soon = qdebounced(self.show, timeout=_REST, parent=self)
         events = layer.events
         self._sources = {
             events.data: self._on_data,
@@ -93,7 +92,7 @@ class MapView(QObject):
 
         The threshold of a map of one side is its lower contrast limit, and stays.
         """
-        self._rest.stop()
+        self._show_soon.cancel()
         if self.signed:
             self.set_threshold(0)
         self.set_native(False)
@@ -166,7 +165,7 @@ class MapView(QObject):
 
     def show(self) -> None:
         """Show what was asked for of the map as it is now."""
-        self._rest.stop()
+        self._show_soon.cancel()
         shown, self.clusters, self.mask = self.values, None, None
         if self.minimum_mm3 > 0:
             self.mask, left, found = cluster_mask(
@@ -198,7 +197,7 @@ class MapView(QObject):
 
     def _after_threshold(self) -> None:
         if self.minimum_mm3 > 0:
-            self._rest.start(_REST)
+            self._show_soon()
         self.changed.emit()
 
     def _plain(self, colours: Colormap) -> Colormap:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
+from superqt.utils import qdebounced
 
 from napari_cnnvis._napari.layers.metadata import as_aside
 from napari_cnnvis._napari.layers.scans import layer_to_volume, volume_to_layer
@@ -32,20 +33,17 @@ class InputPreview(QObject):
         self._shown_for: tuple[Any, Any] | None = None
         self.jobs = JobRunner(self)
         self.jobs.finished.connect(self._again)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_QUIET)
-        self._timer.timeout.connect(self._start)
+        self._start_soon = qdebounced(self._start, timeout=_QUIET, parent=self)
 
     def show(self, snapshots: Any, spec: Any) -> None:
         """Show what a network with this input specification sees of these layers."""
         self._wanted = snapshots, spec
-        self._timer.start()
+        self._start_soon()
 
     def remove(self) -> None:
         """Take the layers away."""
         self._wanted = None
-        self._timer.stop()
+        self._start_soon.cancel()
         self._remove_layers()
 
     def _remove_layers(self) -> None:

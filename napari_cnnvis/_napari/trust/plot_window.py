@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QRect, Qt, QTimer
+from qtpy.QtCore import QRect, Qt
 from qtpy.QtGui import QImage, QPainter
 from qtpy.QtWidgets import QDialog, QLabel, QVBoxLayout, QWidget
+from superqt.utils import qdebounced
 
 from napari_cnnvis._napari.widgets.jobs import JobRunner
 
@@ -42,20 +43,18 @@ class PlotWindow(QDialog):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.plot, 1)
         column.addWidget(self.status)
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.timeout.connect(self._draw)
+        self._draw_soon = qdebounced(self._draw, timeout=_REST, parent=self)
         self.jobs.failed.connect(lambda text: self.status.setText(f"⚠ {text}"))
         self.resize(1000, 680)
 
     def resizeEvent(self, event: Any) -> None:
         """Draw again for the new size."""
         super().resizeEvent(event)
-        self._rest.start(_REST)
+        self._draw_soon()
 
     def _draw(self) -> None:
         if self.jobs.busy:
-            self._rest.start(_REST)
+            self._draw_soon()
             return
         report, colours = self._report, self._colours
         ratio = self.devicePixelRatioF()

@@ -24,6 +24,8 @@ def listed(tree):
 
     def walk(parent):
         for row in range(model.rowCount(parent)):
+            if tree.view.isRowHidden(row, parent):
+                continue
             index = model.index(row, 0, parent)
             found.append(index.data(Qt.ItemDataRole.UserRole))
             walk(index)
@@ -113,3 +115,28 @@ def test_five_hundred_layers_open_at_once(qtbot):
     tree.open()
     assert tree.view.currentIndex().data(Qt.ItemDataRole.UserRole) == names[-1]
     assert len(listed(tree)) == 500
+
+
+@pytest.mark.parametrize("text", ["block2.0", " Block2.0", "0.a"])
+def test_search_takes_dots_and_blanks_as_they_are_meant(tree, text):
+    tree.open()
+    QTest.keyClicks(tree.search, text)
+    assert listed(tree) == ["block2.0.act"]
+
+
+@pytest.mark.parametrize("text", ["(", "[", "9", "4 ×"])
+def test_search_is_no_expression_and_ignores_numbers_of_cells(tree, text):
+    tree.open()
+    QTest.keyClicks(tree.search, text)
+    assert listed(tree) == []
+
+
+def test_enter_in_the_tree_takes_no_row_that_the_search_hides(tree):
+    tree.choose("stem")
+    tree.open()
+    QTest.keyClicks(tree.search, "conv")
+    assert tree.view.currentItem() is None
+    QTest.keyClick(tree.search, Qt.Key.Key_Tab)
+    QTest.keyClick(tree.view, Qt.Key.Key_Down)
+    QTest.keyClick(tree.view, Qt.Key.Key_Return)
+    assert tree.current == "block1"
