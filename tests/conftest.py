@@ -1,5 +1,6 @@
 """What all tests share, and how they are shared out between processes."""
 
+import gc
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from napari_cnnvis.explain.registry import methods
 from napari_cnnvis.explain.request import ExplainRequest
@@ -23,21 +25,35 @@ LONG = ("_napari", "training", "explain", "evaluate", "cli", "models")
 _INTERNALS = re.compile(r"Traceback|object at 0x|<class|<_io|\w+Error[:(]|\n")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With `-n`, a file's tests run in one process, and whatever opens windows in one as well.
+class _InFiles(LoadScopeScheduling):
+    """A file's tests run in one process, and all that open windows in one as well.
 
-    Two processes on one display could take the focus from each other.
+    Two processes on one display could take the focus from each other. (xdist's own
+    `--dist=loadgroup` gives up its groups with pytest 9.2, without a word.)
     """
+
+    def _split_scope(self, nodeid):
+        return "windows" if "/_napari/" in nodeid else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return _InFiles(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """With `-n`, what takes long is begun first."""
 
     def rank(item):
         return next((n for n, folder in enumerate(LONG) if f"/{folder}/" in item.nodeid), len(LONG))
 
-    for item in items:
-        windows = "/_napari/" in item.nodeid or item.get_closest_marker("window")
-        group = "windows" if windows else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=rank)
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of garbage collection, which napari asks for at every window."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
