@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from napari_cnnvis.explain.request import ExplainRequest
 from napari_cnnvis.models.settings import Recipe
 from napari_cnnvis.progress import Progress
 
-__all__ = ["Session", "session_of"]
+__all__ = ["Session"]
 
 
 class Session(QObject):
@@ -101,6 +100,8 @@ class Session(QObject):
         self._pending: Rerun | None = None
         self._hierarchy: BuiltHierarchy | None = None
         self._running_data: Any = None
+        #: no panel uses it any more
+        self.closed = False
         #: the last job failed, and none was started since
         self.failing = False
         self.loaded: Any = None
@@ -140,7 +141,7 @@ class Session(QObject):
             self.jobs.close()
             self.heads.close()
             self.loaded = self._cache = self._pending = self._hierarchy = None
-            _SESSIONS[:] = [known for known in _SESSIONS if known[1]() is not self]
+            self.closed = True
             self.deleteLater()  # here, not where Python happens to collect it
 
     # --- the scan --------------------------------------------------------------------
@@ -396,20 +397,3 @@ class Session(QObject):
                 self._predict()
             self._run_pending()
         self.idle.emit()
-
-
-_SESSIONS: list[tuple[weakref.ref[Any], weakref.ref[Session]]] = []
-
-
-def session_of(viewer: Any) -> Session:
-    """The session of a viewer; it is made if there is none."""
-    layers = getattr(viewer.layers, "__wrapped__", viewer.layers)  # napari hands plugins proxies
-    for known, session in list(_SESSIONS):
-        alive = session()
-        if alive is None or known() is None:
-            _SESSIONS.remove((known, session))
-        elif known() is layers:
-            return alive
-    made = Session(viewer)
-    _SESSIONS.append((weakref.ref(layers), weakref.ref(made)))
-    return made

@@ -20,7 +20,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cnnvis._napari.session.session import Session, session_of
+from napari_cnnvis._napari.session.session import Session
+from napari_cnnvis._napari.session.viewers import session_of
 from napari_cnnvis._napari.widgets.jobs import JobRunner, time_left
 from napari_cnnvis.progress import Progress
 

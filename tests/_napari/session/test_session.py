@@ -13,7 +13,8 @@ import napari_cnnvis as cv
 from napari_cnnvis._napari.explain.panel import ExplainPanel
 from napari_cnnvis._napari.maps.panel import MapsPanel
 from napari_cnnvis._napari.network.checkpoint_offer import CheckpointOffer
-from napari_cnnvis._napari.session.session import Session, session_of
+from napari_cnnvis._napari.session.session import Session
+from napari_cnnvis._napari.session.viewers import session_of
 
 from ..waiting import settle
 
