@@ -27,13 +27,13 @@ from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.checkpoint import save_model
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.training.batches import BalancedSampler, ScanDataset, loader
-from napari_cnnvis.training.calibrate import Calibration
 from napari_cnnvis.training.folds import Fold
-from napari_cnnvis.training.last_layer import Features, refit
 from napari_cnnvis.training.metrics import classification_metrics
-from napari_cnnvis.training.normalise import Normalised
 from napari_cnnvis.training.recipes import Recipe
 from napari_cnnvis.training.task import ClassifierTask
+from napari_cnnvis.training.weights.calibrate import Calibration
+from napari_cnnvis.training.weights.last_layer import Features, refit
+from napari_cnnvis.training.weights.normalise import Normalised
 from napari_cnnvis.writing import atomic_path
 
 __all__ = ["NETWORK", "RESULT", "FoldJob", "Hardware", "run_fold"]

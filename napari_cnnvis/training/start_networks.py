@@ -14,7 +14,7 @@ from napari_cnnvis.errors import CheckpointError, MethodError
 from napari_cnnvis.models.checkpoint import open_checkpoint
 from napari_cnnvis.models.networks.builtin import ARCHITECTURES, build
 from napari_cnnvis.models.networks.factories import parse_architecture
-from napari_cnnvis.training.initialise import initialise
+from napari_cnnvis.training.weights.initialise import initialise
 
 __all__ = ["NetworkPlan"]
 

@@ -15,8 +15,8 @@ from napari_cnnvis.models.execution import arrange_weights
 from napari_cnnvis.training.augment import Augmentation
 from napari_cnnvis.training.batches import BalancedSampler
 from napari_cnnvis.training.metrics import classification_metrics
-from napari_cnnvis.training.normalise import recompute_statistics
 from napari_cnnvis.training.recipes import Recipe
+from napari_cnnvis.training.weights.normalise import recompute_statistics
 
 __all__ = ["ClassifierTask"]
 

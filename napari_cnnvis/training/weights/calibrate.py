@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_cnnvis.training.last_layer import output_layer
+from napari_cnnvis.training.weights.last_layer import output_layer
 
 __all__ = ["Calibration"]
 
