@@ -47,9 +47,10 @@ class Parameter:
     ----------
     name : str
         As in Python.
-    kind : {"flag", "whole", "number", "choice", "text", "wholes", "numbers", "layer", "baselines"}
+    kind : {"flag", "whole", "number", "choice", "text", "wholes", "numbers", "layer",
+        "class", "baselines"}
         What its values are: "wholes" and "numbers" are several; "layer" is a target layer's
-        name; "baselines" are what occluded voxels become.
+        name, "class" a class's; "baselines" are what occluded voxels become.
     default : object
     label, tip : str
         Beside and over the field in a form; the tip is the option's help, too.
@@ -118,7 +119,7 @@ class Parameter:
             if not isinstance(value, bool | np.bool_):
                 raise MethodError(f"{value!r} is neither True nor False, as {self.name} needs.")
             return bool(value)
-        if self.kind in ("text", "layer"):
+        if self.kind in ("text", "layer", "class"):
             if not isinstance(value, str) or len(value) > _TEXT:
                 raise MethodError(f"{value!r} is not a name, as {self.name} needs.")
             return value

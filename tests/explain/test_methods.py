@@ -72,6 +72,8 @@ def values_of(parameter):
         return st.none() | st.lists(st.integers(2, 6), min_size=1, max_size=3).map(tuple)
     if parameter.choices:
         return st.sampled_from(list(parameter.choices))
+    if parameter.kind == "class":
+        return st.none() | st.just("NC")
     low = parameter.low if parameter.low is not None else 1
     plain = {
         "flag": st.booleans(),

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.explain.hierarchy_picker import HierarchyPicker
-from napari_cnnvis._napari.explain.parameter_fields import ParameterField, field_of
+from napari_cnnvis._napari.explain.parameter_fields import ClassField, ParameterField, field_of
 from napari_cnnvis._napari.widgets.layer_picker import LayerPicker
 from napari_cnnvis._napari.widgets.preferences import preference
 from napari_cnnvis.explain.common_parameters import DISAGREEMENT
@@ -129,6 +129,9 @@ class MethodForm(QGroupBox):
         if first_time:
             self.target.clear()
             self.target.addItems(model.class_names)
+            for field in self._fields.values():
+                if isinstance(field, ClassField):
+                    field.show_classes(model.class_names)
         self.layer.show_layers(layers.targets, layers.recommended)
         self._enable_methods(layers)
         self._show_rows()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QComboBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.explain.baseline_picker import BaselinePicker
 from napari_cnnvis._napari.explain.layer_tree import LayerTree
@@ -14,7 +16,7 @@ from napari_cnnvis._napari.explain.level_weights import LevelWeights
 from napari_cnnvis.explain.parameter import Parameter
 from napari_cnnvis.ucm.options import FINEST
 
-__all__ = ["ParameterField", "field_of"]
+__all__ = ["ClassField", "ParameterField", "field_of"]
 
 #: what fields show at first where a default of None would say nothing
 _FIRST = {"finest": FINEST}
@@ -84,6 +86,38 @@ class _Layer(ParameterField):
             self.widget.choose(value)
 
 
+class ClassField(ParameterField):
+    """A class of the network, or none."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self._box = QComboBox()
+        self._box.setToolTip(parameter.tip)
+        self._box.addItem(parameter.none, None)
+        super().__init__(parameter, self._box)
+        self._box.currentIndexChanged.connect(lambda: self.changed.emit())
+
+    def show_classes(self, names: Sequence[str]) -> None:
+        """Offer the classes of a network; the one that was chosen stays, if it is among them."""
+        chosen = self.value
+        with signals_blocked(self._box):
+            while self._box.count() > 1:
+                self._box.removeItem(1)
+            for name in names:
+                self._box.addItem(name, name)
+        self.show(chosen)
+
+    @property
+    def needed(self) -> bool:
+        return self._box.count() > 2
+
+    @property
+    def value(self) -> Any:
+        return self._box.currentData()
+
+    def show(self, value: Any) -> None:
+        self._box.setCurrentIndex(max(self._box.findData(value), 0))
+
+
 class _Baselines(ParameterField):
     def __init__(self, parameter: Parameter, viewer: Any) -> None:
         super().__init__(parameter, BaselinePicker(viewer))
@@ -138,6 +172,8 @@ def field_of(parameter: Parameter, viewer: Any) -> ParameterField:
     """The field of a parameter; `viewer` has the layers that may be chosen."""
     if parameter.kind == "layer":
         return _Layer(parameter)
+    if parameter.kind == "class":
+        return ClassField(parameter)
     if parameter.kind == "baselines":
         return _Baselines(parameter, viewer)
     special = {"level_weights": _Weights, "shown": _Shown}.get(parameter.name, _Plain)
