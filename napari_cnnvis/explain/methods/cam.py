@@ -13,10 +13,13 @@ from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.common_parameters import alignment
 from napari_cnnvis.explain.layers.gradient_method import COARSE
 from napari_cnnvis.explain.method import Method
+from napari_cnnvis.explain.parameter import parameter
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.volume import Scan, channels_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_cnnvis.explain.attribution import Attribution
     from napari_cnnvis.models.layers import NetworkLayers
     from napari_cnnvis.models.model import Model
@@ -45,6 +48,13 @@ class Cam(Method):
     place = 10
 
     alignment: str = alignment()
+    against: str | None = parameter(
+        None,
+        "Against",
+        "Another class, by name: the map shows what speaks for the class rather than for that one.",
+        kind="class",
+        none="no other class",
+    )
 
     @classmethod
     def why_not(cls, layers: NetworkLayers) -> str:
@@ -68,12 +78,20 @@ class Cam(Method):
         from napari_cnnvis.explain.record import Record
 
         index = model.class_index(target)
+        other = None if self.against is None else model.class_index(self.against)
+        if other == index:
+            raise MethodError(
+                f"The class '{self.against}' is explained against itself; name another one."
+            )
         conformed = model.conform(volume)
         layers = model.layers(conformed.data.shape)
         if layers.cam_head is None:
             raise MethodError(layers.no_cam_reason)
         head = layers.cam_head
         name, linear = head.features.name, model.module.get_submodule(head.linear)
+
+        def weights_of(column: int) -> Tensor:
+            return linear.weight[model.outputs.column(column)] * model.outputs.sign(column)
 
         def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
             _, outputs = run_and_capture(
@@ -84,7 +102,9 @@ class Cam(Method):
                 expected = maps.mean((1, 2, 3)) @ linear.weight.T
                 if linear.bias is not None:
                     expected = expected + linear.bias
-                weights = linear.weight[model.outputs.column(index)] * model.outputs.sign(index)
+                weights = weights_of(index)
+                if other is not None:
+                    weights = weights - weights_of(other)
                 cells = torch.einsum("k,kabc->abc", weights, maps)
             if not torch.allclose(expected, outputs[head.linear][0], rtol=1e-3, atol=1e-3):
                 raise MethodError(
@@ -105,7 +125,12 @@ class Cam(Method):
 
 
 def cam(
-    model: Model, volume: Scan, target: int | str, *, alignment: str = "stretch"
+    model: Model,
+    volume: Scan,
+    target: int | str,
+    *,
+    alignment: str = "stretch",
+    against: str | None = None,
 ) -> Attribution:
     """3D-CAM: how much each place adds to a class's logit in a net with a GAP head.
 
@@ -124,6 +149,9 @@ def cam(
     alignment : {"stretch", "receptive field"}
         Where a cell of the layer is put: spread evenly over the input (trilinear,
         ``align_corners=False``), or where its receptive field is centred.
+    against : str, optional
+        Another class, by name: its weights are taken from those of `target`, so that the
+        map's mean is the difference of the two logits without the biases' difference.
 
     Returns
     -------
@@ -134,8 +162,8 @@ def cam(
     Raises
     ------
     MethodError
-        If the net has no such head, or there is no such class.
+        If the net has no such head, there is no such class, or the two are the same.
     ComputeError
         If the network cannot run.
     """
-    return Cam(alignment=alignment).run(model, volume, target)
+    return Cam(alignment=alignment, against=against).run(model, volume, target)

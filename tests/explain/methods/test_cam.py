@@ -139,3 +139,15 @@ def test_reference_weights(shared_data, volume_of):
     native = cam(model, volume, 0).native
     logit = native.mean() + model.module.prob.bias[0].item()
     assert logit == pytest.approx(logits_of(model, volume)[0], rel=1e-4)
+
+
+def test_against_another_class_is_the_difference_of_both_maps(cam_model, volume_of):
+    volume = volume_of((12, 12, 12))
+    difference = cam(cam_model, volume, 0).native - cam(cam_model, volume, 1).native
+    against = cam(cam_model, volume, 0, against="control")
+    np.testing.assert_allclose(against.native, difference, rtol=1e-5, atol=1e-6)
+    assert against.provenance["against"] == "control"
+    with pytest.raises(MethodError, match="against itself"):
+        cam(cam_model, volume, 1, against="control")
+    with pytest.raises(MethodError, match="nobody"):
+        cam(cam_model, volume, 1, against="nobody")
