@@ -44,7 +44,7 @@ def pick_layer(qtbot, tree, name):
     click(tree)
     qtbot.waitUntil(tree.popup.isVisible, timeout=5000)
     QTest.keyClicks(tree.search, name)
-    item = tree.view.model().index(0, 0)
+    item = tree.view.indexAt(QPoint(5, 5))
     assert item.data().startswith(name)
     click(tree.view.viewport(), tree.view.visualRect(item).center())
     qtbot.waitUntil(lambda: tree.current == name, timeout=5000)

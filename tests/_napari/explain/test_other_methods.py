@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import napari_cnnvis as cv
 from napari_cnnvis._napari.explain.panel import ExplainPanel
 from napari_cnnvis._napari.layers.maps import map_of
 from napari_cnnvis.explain import registry
 from napari_cnnvis.explain.record import Record
-from napari_cnnvis.sample_data import sample_networks
 
 from ..waiting import settle
 
@@ -30,7 +31,9 @@ def test_its_parameters_are_fields_and_its_map_is_shown(qtbot, installed, viewer
     qtbot.addWidget(panel)
     data = np.random.default_rng(0).random((9, 10, 8)).astype(np.float32)
     viewer.add_image(data, name="scan")
-    panel.use_model(cv.load_model(sample_networks()[0], device="cpu"))
+    torch.manual_seed(0)
+    layers = nn.Conv3d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 2)
+    panel.use_model(cv.Model(nn.Sequential(*layers), ["NC", "AD"], cv.InputSpec(), "cpu"))
     settle(qtbot, panel)
     form = panel.method_form
     form.choose_method(installed)
