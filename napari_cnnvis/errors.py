@@ -21,7 +21,7 @@ _LOG = logging.getLogger("napari_cnnvis")
 
 
 class CnnVisError(Exception):
-    """Anything that a user can cause or mend; the text says what is wrong and what to do."""
+    """Anything that a user can cause or fix; the text says what is wrong and what to do."""
 
 
 class Cancelled(CnnVisError):

@@ -145,7 +145,7 @@ def check_folder(
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, moved to `path` if the block succeeds.
 
-    The file gets the rights that any new file has, also where a writer makes it anew.
+    The file gets the rights that any new file has, also where a writer makes it again.
 
     Raises
     ------

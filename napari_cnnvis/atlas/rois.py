@@ -90,7 +90,7 @@ def read_rois(path: str | os.PathLike, table: str | os.PathLike | None = None) -
         else:
             if set(found.names) & set(present.tolist()):
                 return with_names(replace(rois, notes=notes), found)
-            notes = (*notes, f"{beside.name} is next to it, but names none of its labels.")
+            notes = (*notes, f"{beside.name} is next to it, but has no names for its labels.")
     known = freesurfer_table(present.tolist(), path.name) or LookupTable({})
     return with_names(replace(rois, notes=notes), known)
 

@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     explain.add_argument(
         "--disagreement",
         metavar="FILE",
-        help="sensitivity, box: also write how far several baselines disagree",
+        help="sensitivity, box: also write how much several baselines disagree",
     )
     add_model_options(explain)
     explain.add_argument(

@@ -30,7 +30,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--outputs",
         choices=tuple(OUTPUT_KINDS),
-        help="one of several classes, each there or not, or values",
+        help="one of several classes, each present or absent, or values",
     )
     group.add_argument(
         "--shape", type=int, nargs=3, metavar="N", help="pad or crop scans to so many voxels"

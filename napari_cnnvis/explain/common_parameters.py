@@ -26,7 +26,7 @@ __all__ = [
 
 #: the number that is explained
 SCORES = {"logit": "logit", "log_prob": "log-probability", "probability": "probability"}
-#: what sensitivity maps: how far the score drops, how far it moves in either direction, or
+#: what sensitivity maps: how much the score drops, how much it changes in either direction, or
 #: the score with the region occluded
 QUANTITIES = {"drop": "drop", "absolute": "size of the drop", "probability": "what remains"}
 #: "stretch" spreads a layer's cells evenly over the input, as other tools do;
@@ -42,7 +42,7 @@ JOINS = {
 ENGINES = ("auto", "incremental", "full")
 #: "half" is float16 on a GPU and bfloat16 on a CPU
 PRECISIONS = {"single": "single", "half": "half"}
-#: asks for how far the baselines' maps lie apart instead of one of them
+#: asks for how much the baselines' maps differ instead of one of them
 DISAGREEMENT = "disagreement"
 
 
@@ -87,7 +87,7 @@ def quantity() -> Any:
     return parameter(
         "drop",
         "Shows",
-        "How far the score drops (positive supports the class); how far it moves either way, "
+        "How much the score drops (positive supports the class); how much it changes either way, "
         "which finds what matters; or the score that remains, as the reference maps it.",
         noun="a quantity",
         choices=QUANTITIES,
@@ -114,8 +114,8 @@ def shown() -> Any:
     return parameter(
         None,
         "Map of",
-        "With several baselines: the map of one of them, or 'disagreement' for how far they lie "
-        "apart (largest minus smallest), instead of their mean.",
+        "With several baselines: the map of one of them, or 'disagreement' for how much they "
+        "differ (largest minus smallest), instead of their mean.",
         none="mean of the baselines",
         redraws=True,
     )

@@ -43,7 +43,7 @@ def remap(
     level_weights : sequence of float, optional
         A weight of 0 or more for each level, fine to coarse; all 1 by default.
     baseline : str, optional
-        One of the run's baselines; "disagreement" for how far their maps lie apart
+        One of the run's baselines; "disagreement" for how much their maps differ
         (largest minus smallest); their mean by default.
 
     Raises

@@ -5,6 +5,6 @@ __all__ = ["OUTPUT_KINDS"]
 #: one of several classes; labels that are there or not; values
 OUTPUT_KINDS = {
     "softmax": "one of several classes (softmax)",
-    "sigmoid": "each there or not (sigmoid)",
+    "sigmoid": "each present or absent (sigmoid)",
     "regression": "values (regression)",
 }

@@ -56,7 +56,7 @@ class Volume:
         False where the file says nothing of its orientation; the affine then
         holds the spacing at most.
     notes : tuple of str
-        What was mended or is doubtful, in plain words.
+        What was corrected or is doubtful, in plain words.
     stored_orientation : str, optional
         How the axes lay in the file, if `data` was reoriented for display since; a model
         that takes volumes as they are stored is given these axes.

@@ -44,7 +44,7 @@ def make_folds(
     seed: int = 0,
     validation: float = 0.0,
 ) -> list[Fold]:
-    """Split scans into `folds` parts, `repeats` times anew; the same seed gives the same parts.
+    """Split scans into `folds` parts, `repeats` times over; the same seed gives the same parts.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class Recipe:
     initialise : bool
         Orthogonal weights scaled to outputs of variance 1, layer by layer (LSUV [2]_).
     normalise : bool
-        Normalisation while training that is folded into the layers at the end: behind
+        Normalisation while training that is folded into the layers at the end: after
         the convolutions of a network that has none, and before the last layer of one
         with global average pooling. The network that is saved has its usual layers.
     augment : bool
@@ -44,7 +44,7 @@ class Recipe:
     patience : int
         Epochs without a better validation loss before training stops.
     refit : bool
-        Fit the last layer anew at the end by logistic regression, if that lowers the
+        Refit the last layer at the end by logistic regression, if that lowers the
         validation loss.
     calibrate : bool
         A temperature and a bias of each class, found on the validation scans [3]_ and

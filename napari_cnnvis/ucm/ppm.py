@@ -2,7 +2,7 @@
 
 A level is a folder ("00" the finest, "01", ...) of colour images "00001.ppm",
 "00002.ppm", ..., one for each slice along the third axis. A region's colour is its
-label, red * 65536 + green * 256 + blue, drawn anew for each level. Image columns
+label, red * 65536 + green * 256 + blue, redrawn for each level. Image columns
 run along the second axis. Image rows run against the first: the authors' notebooks
 flip the segmentation upside down to lay it on the scan, and so does this reader.
 """

@@ -150,7 +150,7 @@ def test_boxes_on_one_sigmoid(model_of, brain):
     assert_maps_equal(maps[0], -maps[1])
 
 
-# several labels, each there or not
+# several labels, each present or absent
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])

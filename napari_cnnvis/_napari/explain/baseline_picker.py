@@ -1,4 +1,4 @@
-"""Which baselines a run takes: one, or several to see how far they disagree."""
+"""Which baselines a run takes: one, or several to see how much they disagree."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BaselinePicker(QWidget):
         for wide in (self.value, self.layer):  # as wide as the panel, not as the longest entry
             wide.setMinimumWidth(90)
         self.setToolTip(
-            "What an occluded voxel becomes. Tick several to see how far they disagree: where "
+            "What an occluded voxel becomes. Tick several to see how much they disagree: where "
             "they do, the map says more about the baseline than about the network."
         )
         self.value.setEnabled(False)

@@ -187,7 +187,7 @@ class MethodForm(QGroupBox):
             if len(names) > 1:
                 for name in names:
                     box.addItem(name, name)
-                box.addItem("how far they disagree", DISAGREEMENT)
+                box.addItem("how much they disagree", DISAGREEMENT)
         self._show_rows()
 
     def show_levels(self, counts: tuple[int, ...]) -> None:

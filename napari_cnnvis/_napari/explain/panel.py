@@ -61,7 +61,7 @@ class ExplainPanel(DockedPanel):
         column.addStretch()
 
         self.run_button = QPushButton("Run")
-        self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it got.")
+        self.cancel_button.setToolTip("Stop; the part of a sensitivity map that is done is kept.")
         buttons = row(self.run_button, self.cancel_button, stretch=(2, 1))
         self.lay_out(content, buttons, self.bar, self.status)
 

@@ -153,8 +153,8 @@ class _Shown(ParameterField):
     def __init__(self, parameter: Parameter) -> None:
         box = QComboBox()
         box.setToolTip(
-            "Shown at once: the mean over the baselines of the last run, one of them, or how far "
-            "they disagree (largest minus smallest)."
+            "Shown at once: the mean over the baselines of the last run, one of them, or how "
+            "much they disagree (largest minus smallest)."
         )
         super().__init__(parameter, box)
         box.currentIndexChanged.connect(lambda: self.changed.emit())

@@ -76,7 +76,7 @@ def name_regions(layer: Labels, table: LookupTable) -> int:
     names = {label: table.names[label] for label in present if label in table.names}
     if not names:
         raise VolumeError(
-            f"{Path(table.source).name} names none of the labels of '{layer.name}'; choose the table "
+            f"{Path(table.source).name} has no names for the labels of '{layer.name}'; choose the table "
             "of this atlas."
         )
     layer.features = _features(names)

@@ -1,4 +1,4 @@
-"""The regions that hold a voxel in a UCM map: how far the score drops without each of them."""
+"""The regions that hold a voxel in a UCM map: how much the score drops without each of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Chain:
     volumes : array, shape (n,)
         In mm3; rising.
     drops : array, shape (n,)
-        How far the score falls without the region.
+        How much the score falls without the region.
     n_all : int
         How many regions hold the voxel, those that were not scored included.
     """
@@ -93,7 +93,7 @@ class DropPlot(QWidget):
         self.volumes = np.empty(0)
         self.drops = np.empty(0)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setToolTip("How far the score drops without each region, against the region's size.")
+        self.setToolTip("How much the score drops without each region, against the region's size.")
 
     def show_drops(self, volumes: np.ndarray, drops: np.ndarray) -> None:
         """Draw drops against volumes in mm3."""

@@ -115,7 +115,7 @@ class Marks:
         self._box.editable = False
 
     def redraw(self) -> None:
-        """Outline anew what is marked: other axes are on the screen."""
+        """Redraw the outlines: other axes are on the screen."""
         box = self._there(self._box)
         if box is not None and self._field is not None:
             box.data = outline(self._field, box.data.shape, self._displayed())

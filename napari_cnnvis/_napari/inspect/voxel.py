@@ -89,7 +89,7 @@ class VoxelBox(QGroupBox):
         self.marks.show(self._view.layer, voxel, self._field() if self._wanted else None)
 
     def refresh(self) -> None:
-        """Say anew what is known of the voxel."""
+        """Show again what is known of the voxel."""
         if self._view is None or self.voxel is None:
             self._forget()
             return

@@ -17,7 +17,7 @@ __all__ = ["Drops", "RegionFacts", "find_drops"]
 
 @dataclass(frozen=True, eq=False)
 class Drops:
-    """How far the score of a class drops without a region.
+    """How much the score of a class drops without a region.
 
     Attributes
     ----------

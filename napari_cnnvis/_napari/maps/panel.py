@@ -81,7 +81,7 @@ class MapsPanel(DockedPanel):
         column.addWidget(one)
         column.addLayout(row(self.bar, self.cancel_button))
         column.addWidget(self.status)
-        self.cancel_button.setToolTip("Stop; a sensitivity map is kept as far as it is.")
+        self.cancel_button.setToolTip("Stop; the part of a sensitivity map that is done is kept.")
         add_help(self, "maps")
         events = napari_viewer.layers.events
         self._sources = [events.inserted, events.removed, events.reordered, events.renamed]
@@ -120,7 +120,7 @@ class MapsPanel(DockedPanel):
     # --- the list ------------------------------------------------------------------
 
     def refresh(self, event: Any = None) -> None:
-        """List the maps anew; ticks and the chosen one stay."""
+        """List the maps again; ticks and the chosen one stay."""
         ticked, chosen = self.ticked, self.chosen
         known = {id(layer) for layer in self._listed()}
         with signals_blocked(self.list):

@@ -148,7 +148,7 @@ class NetworkBox(QGroupBox):
         self.update_preview()
 
     def _on_failed(self) -> None:
-        """After a job failed: open the settings if they can mend it, and fill in what may help."""
+        """After a job failed: open the settings if they can fix it, and fill in what may help."""
         error = self._session.jobs.error
         if self.loaded is None and self.path is not None:
             self.more.setChecked(True)

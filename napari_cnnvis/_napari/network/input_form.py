@@ -59,7 +59,7 @@ class InputForm(QWidget):
         self.overlap.setSingleStep(0.05)
         self.overlap.setToolTip("Share of a window that overlaps with the next one.")
         self.voxels = QComboBox()
-        self.voxels.addItem("as the scan has", False)
+        self.voxels.addItem("as in the scan", False)
         self.voxels.addItem("resampled to (mm)", True)
         self.spacing = _Three(float, "a voxel size in mm", 1)
         self.spacing.setToolTip("Millimetres between voxels along the network's axes.")

@@ -13,7 +13,7 @@ from napari_cnnvis._napari.widgets.jobs import JobRunner
 
 __all__ = ["InputPreview"]
 
-#: milliseconds of quiet after an edit before the preview is made anew
+#: milliseconds of quiet after an edit before the preview is made again
 _QUIET = 200
 
 

@@ -28,7 +28,7 @@ __all__ = ["ModelSettings"]
 _KINDS = {
     "": "as found",
     "softmax": "one of several classes",
-    "sigmoid": "each there or not",
+    "sigmoid": "each present or absent",
     "regression": "values (regression)",
 }
 

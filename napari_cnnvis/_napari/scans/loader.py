@@ -196,7 +196,7 @@ class ScanLoader(QObject):
         scan = self._scans.get(written)
         if scan is None:
             volume = read_scan(wanted.entry, DISPLAY_AXES)
-            if not volume.data.flags.owndata:  # still on the file, which may be written anew
+            if not volume.data.flags.owndata:  # still on the file, which may be rewritten
                 volume = replace(volume, data=volume.data.copy())
             data, arguments = volume_to_layer(volume)
             span = tuple(float(v) for v in np.percentile(data[::3, ::3, ::3], (1, 99.5)))

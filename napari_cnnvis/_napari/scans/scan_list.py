@@ -55,7 +55,7 @@ class ScansView(QWidget):
         self._quiet = False
         self.search = QLineEdit()
         self.search.setPlaceholderText("search")
-        self.search.setToolTip("Words of a name, a label, a subject or a prediction.")
+        self.search.setToolTip("Text in the name, label, subject or prediction.")
         self.search.setClearButtonEnabled(True)
         self.only_wrong = QCheckBox("Only wrong predictions")
         self.only_wrong.setToolTip("List only scans whose prediction differs from their label.")

@@ -13,7 +13,7 @@ from napari_cnnvis._napari.scans.loader import LoadedScan
 
 __all__ = ["keeping_limits", "move_to", "same_size", "swap_scan"]
 
-#: contrast is set anew where the intensities are so many times wider or narrower
+#: contrast is set again where the intensities are so many times wider or narrower
 _WILD = 4
 
 

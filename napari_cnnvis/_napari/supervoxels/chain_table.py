@@ -23,7 +23,7 @@ _COLUMNS = {
     "Volume": "Of the region.",
     "Mean": "Mean intensity of the scan in the region.",
     "Altitude": "How different its parts are: the height at which they merge; 0 for the finest.",
-    "Drop": "How far the score drops when the region is replaced by the baseline, where it was "
+    "Drop": "How much the score drops when the region is replaced by the baseline, where it was "
     "scored: run UCM sensitivity with these supervoxels.",
 }
 

@@ -75,7 +75,7 @@ class LayerPicker(QComboBox):
             self.setCurrentIndex(listed.index(layer))
 
     def refresh(self, event: Any = None) -> None:
-        """List the layers anew; the chosen one stays while it fits."""
+        """List the layers again; the chosen one stays while it fits."""
         chosen = self.currentData()
         with signals_blocked(self):
             self.clear()

@@ -41,7 +41,7 @@ _LINE = 0.3
 def write_figures(summary: Sequence[SummaryRow], folder: Path) -> list[Path]:
     """Draw ``localisation``, ``resolution`` and ``regions`` into a folder, as PNG and SVG.
 
-    ``resolution`` needs Grad-CAM or one of its kin, and ``regions`` a region beside the truth;
+    ``resolution`` needs Grad-CAM or one of its variants, and ``regions`` a region beside the truth;
     without them they are left out.
 
     Returns

@@ -96,7 +96,7 @@ class Curves:
         return integrate.trapezoid(curve, self.fractions, axis=-1)
 
     def change(self, curve: np.ndarray) -> np.ndarray:
-        """Mean over the curve of how far the score moved in the direction that is sought.
+        """Mean over the curve of how much the score moved in the direction that is sought.
 
         Deletion: how far it fell below the scan's; insertion: how far it rose above the
         baseline's. A better order changes more.

@@ -28,7 +28,7 @@ _ALTERED = ("blur", "noise")
 
 @dataclass(frozen=True)
 class NetworkResponse:
-    """How far the score of a scan lies from those of the same scan without its detail.
+    """How much the score of a scan differs from those of the same scan without its detail.
 
     Attributes
     ----------

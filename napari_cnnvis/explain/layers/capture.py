@@ -1,4 +1,4 @@
-"""Catch the outputs of layers while a network runs, with a graph only behind the first of them."""
+"""Catch the outputs of layers while a network runs, with a graph only after the first of them."""
 
 from __future__ import annotations
 

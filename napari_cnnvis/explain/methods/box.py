@@ -32,11 +32,11 @@ class BoxOcclusion(OccludingMethod):
     key = "box"
     title = "Box occlusion"
     tip = (
-        "How far the score drops when a cube around each voxel is replaced by the baseline; slower "
+        "How much the score drops when a cube around each voxel is replaced by the baseline; slower "
         "than supervoxels, and blind to what is larger than the cube."
     )
     reading = (
-        "How far the score drops when a cube around the voxel is replaced by the baseline.",
+        "How much the score drops when a cube around the voxel is replaced by the baseline.",
         ON_BASELINES,
         "Blind to what is larger than the cube; a cube cuts across anatomy, so that its edges are seen by "
         "the network as well.",

@@ -29,12 +29,12 @@ class Sensitivity(OccludingMethod):
     key = "sensitivity"
     title = "UCM sensitivity"
     tip = (
-        "How far the score drops when a supervoxel is replaced by the baseline. Only what "
+        "How much the score drops when a supervoxel is replaced by the baseline. Only what "
         "a region can change is computed, where the network allows it; what the map says depends "
         "on the baseline."
     )
     reading = (
-        "How far the score drops when the supervoxel that contains a voxel is replaced by the baseline, "
+        "How much the score drops when the supervoxel that contains a voxel is replaced by the baseline, "
         "joined over several levels. Warm: the network needs this region for the class.",
         ON_BASELINES,
         "Two regions that say the same hide each other: either can go without a drop. What is spread "
@@ -166,7 +166,7 @@ def sensitivity(
         the reference's, and looks like fluid on T1), the scan blurred by 12 mm, the
         mean of the voxels around the region, noise, or another scan on the same grid
         ("what if this region looked like the average control?"). With several, the
-        map is the mean over them; ``regions.disagreement`` says how far they differ.
+        map is the mean over them; ``regions.disagreement`` says how much they differ.
     quantity : {"drop", "absolute", "probability"}
         "absolute" is the size of the drop: how much depends on a region, whether it
         speaks for or against the class; "probability" is the reference's formula: the mean score with the region

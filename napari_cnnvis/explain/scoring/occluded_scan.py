@@ -27,7 +27,7 @@ __all__ = ["Limits", "OccludedScan"]
 
 @dataclass(frozen=True)
 class Limits:
-    """When and how a run tells of itself and ends.
+    """When and how a run reports and ends.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ __all__ = ["ON_BASELINES", "OccludingMethod"]
 
 ON_BASELINES = (
     "What the map says depends on what voxels are replaced by. Zero looks like CSF on T1, so that it "
-    "can turn a map of atrophy upside down. Run several baselines and look at how far they disagree."
+    "can turn a map of atrophy upside down. Run several baselines and look at how much they disagree."
 )
 
 

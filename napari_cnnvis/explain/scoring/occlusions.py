@@ -18,7 +18,7 @@ class Occlusions(Protocol):
     Attributes
     ----------
     boxes : array, int64, shape (n, 3, 2)
-        Bounding box of each one's voxels: where it begins, and one behind its end.
+        Bounding box of each one's voxels: where it begins, and one past its end.
     """
 
     boxes: np.ndarray
@@ -33,7 +33,7 @@ class Occlusions(Protocol):
 
 
 class Subset:
-    """Some of given occlusions, numbered anew."""
+    """Some of given occlusions, renumbered."""
 
     def __init__(self, occlusions: Occlusions, members: np.ndarray) -> None:
         self._all, self._members = occlusions, members

@@ -105,7 +105,7 @@ class OcclusionScores(ABC):
     def disagreement(
         self, target: int, quantity: str = "drop", score: str = "probability", **how: Any
     ) -> np.ndarray:
-        """How far the baselines' maps lie apart: largest minus smallest value of each voxel.
+        """How much the baselines' maps differ: largest minus smallest value of each voxel.
 
         Where it is as large as the map itself, what the map says is the baseline's doing.
         Regions count that were scored with every baseline.
@@ -116,7 +116,7 @@ class OcclusionScores(ABC):
             If there was one baseline only.
         """
         if len(self.baselines) < 2:
-            raise MethodError("Run with two or more baselines to see how far they disagree.")
+            raise MethodError("Run with two or more baselines to see how much they disagree.")
         known = np.isfinite(self.occluded[..., 0]).all(axis=0)  # with every baseline
         both = replace(self, occluded=np.where(known[None, :, None], self.occluded, np.nan))
         maps = [both.map(target, quantity, score, name, **how) for name in self.baselines]

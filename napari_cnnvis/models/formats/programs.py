@@ -315,7 +315,7 @@ def _is_map(node: fx.Node) -> bool:
 
 
 def _name_output(traced: nn.Module, node: fx.Node, name: str) -> None:
-    """Put a `LayerOutput` called `name` behind a node; it takes over the weights kept there."""
+    """Put a `LayerOutput` called `name` after a node; it takes over the weights kept there."""
     layer = LayerOutput()
     parent, _, leaf = name.rpartition(".")
     try:

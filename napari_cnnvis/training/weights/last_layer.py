@@ -1,4 +1,4 @@
-"""The last layer of a network: fitted anew to the features that the others give."""
+"""The last layer of a network: refitted to the features that the others give."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def refit(network: nn.Module, train: Features, validation: Features) -> float | 
     if layer is None or not len(train.values) or train.values.ndim != 2:
         return None
     if not torch.allclose(_applied(layer, validation.values), validation.logits, atol=1e-3):
-        return None  # something comes behind it
+        return None  # something comes after it
     mean, deviation = train.values.mean(axis=0), train.values.std(axis=0) + 1e-10
     x = (train.values - mean) / deviation
     best = F.cross_entropy(validation.logits, validation.labels).item()

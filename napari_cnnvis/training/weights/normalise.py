@@ -22,9 +22,9 @@ _NORMS = (
 class Normalised(nn.Module):
     """A network with layers beside it that normalise while it trains.
 
-    Deep plain networks hardly train from any start; with a BatchNorm behind every
+    Deep plain networks hardly train from any start; with a BatchNorm after every
     convolution they do. And a globally averaged feature hardly differs between scans, so
-    that the linear layer behind it would need weights in the hundreds; it gets features of
+    that the linear layer after it would need weights in the hundreds; it gets features of
     mean 0 and variance 1 instead. `fold` turns the result into the plain network that
     computes the same.
 
@@ -133,7 +133,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace running statistics by the means over some batches [1]_, in place.
 
     Running statistics lag behind weights that change fast, and where a batch holds a few
-    scans that hardly differ, as they do behind a global average, the lag is larger than
+    scans that hardly differ, as they do after a global average, the lag is larger than
     what tells the scans apart. Layers that do not train keep theirs. Dropout is off.
 
     Parameters

@@ -62,7 +62,7 @@ def test_names_come_from_the_table_that_is_chosen(qtbot, panel, viewer, scan, tm
     np.testing.assert_allclose(atlas.get_color(9), before, atol=1e-6)
     (tmp_path / "other.txt").write_text("4000 elsewhere\n")
     panel.regions.take_names(str(tmp_path / "other.txt"))
-    assert "none of the labels" in panel.regions.said.text()
+    assert "no names for the labels" in panel.regions.said.text()
     assert regions_of(atlas).names == {1: "one", 5: "five"}
 
 

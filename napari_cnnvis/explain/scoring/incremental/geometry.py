@@ -62,7 +62,7 @@ class Window:
     def needed(self, low: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First input position (n, 3) and number of positions (3,) for output boxes of `size`.
 
-        As many positions behind the last window as do not make another window come
+        As many positions after the last window as do not make another window come
         along, so that whatever box gave rise to the output box lies inside.
         """
         return low * self.stride - self.before, (size - 1) * self.stride + self.reach + (
@@ -71,7 +71,7 @@ class Window:
 
     @property
     def margin(self) -> tuple[np.ndarray, np.ndarray]:
-        """Padding that `needed` may reach into before and behind the input, shapes (3,)."""
+        """Padding that `needed` may reach into before and after the input, shapes (3,)."""
         return self.before, self.after + self.stride - 1
 
 

@@ -35,7 +35,7 @@ __all__ = [
     "is_size",
 ]
 
-#: a box on each of n regions' grids: first position, and one behind the last, each (n, 3)
+#: a box on each of n regions' grids: first position, and one past the last, each (n, 3)
 Box = tuple[np.ndarray, np.ndarray]
 #: a gathered input larger than this is worked through in slabs, of at least so many windows
 _SLAB = 32e6
@@ -127,7 +127,7 @@ class Operation(ABC):
         return int(shape_of(self.node)[1])
 
     def keeps(self) -> list[tuple[fx.Node, np.ndarray, np.ndarray, float | None]]:
-        """Clean outputs that it reads: node, margins before and behind, what fills them."""
+        """Clean outputs that it reads: node, margins before and after, what fills them."""
         return []
 
     def box(self, boxes: Sequence[Box]) -> Box | None:
