@@ -19,6 +19,7 @@ OTHER = {
     "relu": False,
     "score": "log_prob",
     "alignment": "receptive field",
+    "against": "AD",
     "baseline": 0.0,
     "quantity": "probability",
     "finest": 100,
