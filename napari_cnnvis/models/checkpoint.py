@@ -202,8 +202,8 @@ def find_network(
     """
     if isinstance(arch, nn.Module):
         return type(arch).__name__, arch, ""
-    given = isinstance(arch, str) and bool(arch.strip())
-    factory = parse_architecture(arch) if given else _named_in(file)
+    given = arch if isinstance(arch, str) and arch.strip() else ""
+    factory = parse_architecture(given) if given else _named_in(file)
     known = recognise(file.state)
     if factory is None:
         if known is None:
@@ -212,7 +212,7 @@ def find_network(
     if given and not factory.place and not factory.keywords and known and known[0] == factory.name:
         return factory.name, build(*known), ""  # its arguments can be read from the weights
     budget = WeightBudget(file.state.values())
-    module = factory.build(trust, given and arch_by_user, budget)
+    module = factory.build(trust, bool(given) and arch_by_user, budget)
     spelled_out = given or isinstance(file.header["architecture"], str)
     return factory.name, module, str(factory) if spelled_out else ""
 
@@ -392,8 +392,11 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
     """The arguments of a built-in network, read from its layers."""
     convolutions = [m for m in module.modules() if isinstance(m, nn.Conv3d)]
     linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
-    arguments = {"in_channels": convolutions[0].in_channels, "n_classes": linear[-1].out_features}
+    arguments: dict[str, Any] = {
+        "in_channels": convolutions[0].in_channels,
+        "n_classes": linear[-1].out_features,
+    }
     shape = getattr(module, "required_shape", None)
-    if shape != getattr(type(module), "required_shape", None):
+    if shape is not None and shape != getattr(type(module), "required_shape", None):
         arguments["shape"] = list(shape)
     return arguments

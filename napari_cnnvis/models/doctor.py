@@ -292,7 +292,7 @@ def report_on(
 
 def _of_file(file: CheckpointFile) -> dict[str, Any]:
     """What the file alone says."""
-    tensors = list(file.state.values()) or list(file.arrays)
+    tensors: list[Any] = list(file.state.values()) or list(file.arrays)
     first = next((t for t in tensors if t.ndim == 5), None)
     last = next((t for t in reversed(tensors) if t.ndim >= 1), None)
     return {
@@ -342,7 +342,7 @@ def _speed(device: str) -> tuple[float, float]:
     x = torch.zeros((1, 32, 32, 32, 32), device=where)
     large = torch.zeros((1, 16, 64, 64, 64), device=where)
     if where.type == "cpu":
-        convolution = convolution.to(memory_format=torch.channels_last_3d)
+        convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch lists 4D only
         x = x.to(memory_format=torch.channels_last_3d)
         large = large.to(memory_format=torch.channels_last_3d)
     with torch.no_grad(), full_float32():

@@ -146,6 +146,7 @@ class Model:
             return spec, ()
         if shape is None:
             self._layers_for(_ANY_SHAPE, spec.channels)  # raises what is wrong
+            return spec, ()
         note = (
             f"{self.architecture} cannot take scans of any size; they are padded or cropped to "
             f"{_times(shape)} voxels, which it can take. Set the input's shape to the "

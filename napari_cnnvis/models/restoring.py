@@ -66,11 +66,13 @@ def without_values(module: nn.Module) -> Iterator[None]:
     Not for networks with parts in TorchScript, whose parameters cannot be exchanged.
     """
     empty: dict[int, torch.Tensor | None] = {id(None): None}
-    holders = [h for m in module.modules() for h in (m._parameters, m._buffers)]
+    holders: list[dict[str, Any]] = [
+        h for m in module.modules() for h in (m._parameters, m._buffers)
+    ]
     contents = [(holder, holder.copy()) for holder in holders]
     for _, content in contents:
         for tensor in content.values():
-            if id(tensor) not in empty:
+            if tensor is not None and id(tensor) not in empty:
                 empty[id(tensor)] = _without_values(tensor)
     try:
         for holder, content in contents:
@@ -85,7 +87,7 @@ def without_values(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def out_of_place(module: nn.Module) -> Iterator[None]:
     """Activations give a new tensor where they would write into their input."""
-    inplace = [m for m in module.modules() if getattr(m, "inplace", False) is True]
+    inplace: list[Any] = [m for m in module.modules() if getattr(m, "inplace", False) is True]
     try:
         for m in inplace:
             m.inplace = False
@@ -102,6 +104,7 @@ def _put_back(holder: dict | list, content: dict | list) -> None:
         if any(_has_tensor(value) and id(value) not in known for value in holder):
             holder[:] = content
         return
+    assert isinstance(content, dict)
     for name in {*holder, *content}:
         before, after = content.get(name), holder.get(name)
         if before is after or not (_has_tensor(before) or _has_tensor(after)):

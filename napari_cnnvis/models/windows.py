@@ -63,12 +63,11 @@ class SlidingWindows(nn.Module):
             yield place, x[(slice(None), slice(None), *place)].clone()
 
     def forward(self, x: Tensor) -> Tensor:
-        total, count = None, 0
-        for _, piece in self.pieces(x):
-            scores = first_scores(self.net(piece))
-            total = scores if total is None else total + scores
-            count += 1
-        return total / count
+        scores = [first_scores(self.net(piece)) for _, piece in self.pieces(x)]
+        total = scores[0]
+        for one in scores[1:]:
+            total = total + one
+        return total / len(scores)
 
 
 def importance(window: tuple[int, ...]) -> np.ndarray:

@@ -6,10 +6,12 @@ import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import SpatialImage
 
 from napari_cnnvis.errors import VolumeError, shortened
 from napari_cnnvis.reading import check_plain, source_file
@@ -93,7 +95,7 @@ def load_image(
     path = check_plain(path, "an image file such as scan.nii.gz")
     try:
         check_extensions(path)
-        image = nib.load(path)
+        image = cast(SpatialImage, nib.load(path))
         end = check_size(image, path)
         plain = image.get_data_dtype().kind in "biuf"  # what else there is, Volume refuses
         data = np.asarray(image.dataobj, dtype=dtype if plain else None)
@@ -166,7 +168,7 @@ def write_volume(volume: Volume, path: str | os.PathLike, overwrite: bool = Fals
     """
     path = check_writable(path, [source_file(volume.source)[0]], overwrite)
     if path.name.endswith((".mgz", ".mgh")):
-        image = nib.MGHImage(volume.data, volume.affine)
+        image: SpatialImage = nib.MGHImage(volume.data, volume.affine)
     else:
         image = _nifti(volume)
     with atomic_path(path) as temporary:

@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -114,7 +114,8 @@ def check_extensions(path: Path) -> None:
         packed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as file:
         start = file.read(544)
-        order = "little" if start[:4] in (b"\x5c\1\0\0", b"\x1c\2\0\0") else "big"
+        small_first = start[:4] in (b"\x5c\1\0\0", b"\x1c\2\0\0")
+        order: Literal["little", "big"] = "little" if small_first else "big"
         size = int.from_bytes(start[:4], order)
         if size not in (348, 540) or len(start) < size + 4 or not start[size]:
             return

@@ -145,7 +145,8 @@ class Volume:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance of neighbouring voxel centres along i, j, k in millimetres."""
-        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return i, j, k
 
     @property
     def orientation(self) -> str:

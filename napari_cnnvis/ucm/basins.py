@@ -36,7 +36,7 @@ def basins(data: np.ndarray, head: np.ndarray) -> np.ndarray:
         along = [np.moveaxis(x, axis, 0) for x in (data, head, least, step)]
         values, inside, lowest, way = along
         difference = np.abs(values[1:] - values[:-1])
-        difference[~(inside[1:] & inside[:-1])] = np.inf
+        difference[~np.logical_and(inside[1:], inside[:-1])] = np.inf
         for here, sign in ((np.s_[:-1], 1), (np.s_[1:], -1)):
             closer = difference < lowest[here]
             lowest[here][closer] = difference[closer]

@@ -95,14 +95,18 @@ def build_hierarchy(
         from napari_cnnvis.ucm.boundary.gpb import globalised_boundary  # needs torch
 
         strength = globalised_boundary(data, volume.spacing, inside, device=device, cancel=cancel)
-        faces = tuple(
-            near + _GPB_WEIGHT * far
-            for near, far in zip(faces, between_voxels(strength), strict=True)
+        x, y, z = between_voxels(strength)
+        faces = (
+            faces[0] + _GPB_WEIGHT * x,
+            faces[1] + _GPB_WEIGHT * y,
+            faces[2] + _GPB_WEIGHT * z,
         )
     begin(2)
     labels = basins(data, inside)
-    grid = np.indices(labels.shape, np.float32, sparse=True)
-    centres = [g * step for g, step in zip(grid, volume.spacing, strict=True)]
+    grid = np.ogrid[tuple(slice(n) for n in labels.shape)]
+    centres = [
+        axis.astype(np.float32) * step for axis, step in zip(grid, volume.spacing, strict=True)
+    ]
     graph = RegionGraph.of_labels(
         labels,
         [criterion.feature(data, inside), *centres],

@@ -44,11 +44,16 @@ _LEVELS = (".nii", ".nii.gz", ".npy")
 class Regions(Protocol):
     """What is written of a `Hierarchy`; see there."""
 
-    leaves: np.ndarray
-    parents: np.ndarray
-    altitudes: np.ndarray
-    levels: np.ndarray
-    origin: dict[str, Any]
+    @property
+    def leaves(self) -> np.ndarray: ...
+    @property
+    def parents(self) -> np.ndarray: ...
+    @property
+    def altitudes(self) -> np.ndarray: ...
+    @property
+    def levels(self) -> np.ndarray: ...
+    @property
+    def origin(self) -> dict[str, Any]: ...
 
 
 def save_hierarchy(hierarchy: Regions, path: str | os.PathLike, overwrite: bool = False) -> Path:

@@ -230,9 +230,9 @@ class Hierarchy:
                 "cut(altitude=0.5)."
             )
         made = np.zeros(self.n_nodes, dtype=bool)
-        if altitude is None:
+        if n_regions is not None:
             made[self._merges_down_to(n_regions)] = True
-        elif np.isnan(altitude):
+        elif altitude is None or np.isnan(altitude):
             raise MethodError("The altitude is not a number; give one from 0 up.")
         else:
             made[self.n_leaves :] = self.altitudes[self.n_leaves :] <= altitude

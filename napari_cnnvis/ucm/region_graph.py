@@ -67,11 +67,13 @@ class RegionGraph:
                 for f in features
             ]
         )
-        low, high, strength = [], [], []
+        low: list[np.ndarray] = []
+        high: list[np.ndarray] = []
+        steps: list[np.ndarray] = []
         for axis in range(labels.ndim):
             a, b = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
             touching = (a != b) & (a > 0) & (b > 0)
-            strength.append(np.moveaxis(boundary[axis], axis, 0)[touching])
+            steps.append(np.moveaxis(boundary[axis], axis, 0)[touching])
             a, b = a[touching] - 1, b[touching] - 1
             low.append(np.minimum(a, b))
             high.append(np.maximum(a, b))
@@ -79,7 +81,7 @@ class RegionGraph:
             np.concatenate(low),
             np.concatenate(high),
             np.ones(sum(map(len, low))),
-            np.concatenate(strength).astype(np.float64),
+            np.concatenate(steps).astype(np.float64),
             n,
         )
         return cls(sizes, sums * voxel_volume, pairs, contact, strength)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,9 @@ class GradientMethod(Method):
     def view(self, target: int | str, outcome: Any, ran: Method, ran_target: int | str) -> Any:
         if not isinstance(ran, GradientMethod) or (target, self.score) != (ran_target, ran.score):
             return None
-        if not isinstance(outcome, Mapping):  # there was no memory for all layers
+        from napari_cnnvis.explain.layers.layer_maps import LayerMaps
+
+        if not isinstance(outcome, LayerMaps):  # there was no memory for all layers
             return super().view(target, outcome, ran, ran_target)
         seen = outcome.of(self.key, self.relu, self.alignment)
         return seen.get(self.layer or outcome.recommended)

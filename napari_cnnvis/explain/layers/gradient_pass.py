@@ -48,7 +48,7 @@ def gradient_maps(
     if how.layer == "all":
         layers = {t.name: t for t in found.targets}
     else:
-        name = how.layer or found.recommended
+        name = str(how.layer or found.recommended)
         layers = {name: model.layer(name, shape)}
 
     def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
@@ -61,7 +61,7 @@ def gradient_maps(
         conformed,
         how,
         Record.of_run(how, model, volume, conformed, index),
-        found.recommended if how.layer == "all" else next(iter(layers)),
+        str(found.recommended) if how.layer == "all" else next(iter(layers)),
     )
 
 

@@ -150,6 +150,7 @@ def box_sensitivity(
     """
     from napari_cnnvis.explain.scoring.box_run import run_boxes
 
+    place = "everywhere" if inside is None else inside if isinstance(inside, str) else "mask"
     mask = None if inside is None or isinstance(inside, str) else np.asarray(inside)
     how = BoxOcclusion(
         baseline=baseline,  # type: ignore[arg-type]
@@ -161,6 +162,6 @@ def box_sensitivity(
         shown=shown,
         time_budget=time_budget,
         precision=precision,
-        inside="everywhere" if inside is None else "mask" if mask is not None else inside,
+        inside=place,
     )
     return run_boxes(how, model, volume, target, progress, cancel, mask, engine, batch_size)

@@ -88,7 +88,8 @@ class Cam(Method):
         if layers.cam_head is None:
             raise MethodError(layers.no_cam_reason)
         head = layers.cam_head
-        name, linear = head.features.name, model.module.get_submodule(head.linear)
+        name = head.features.name
+        linear: Any = model.module.get_submodule(head.linear)
 
         def weights_of(column: int) -> Tensor:
             return linear.weight[model.outputs.column(column)] * model.outputs.sign(column)

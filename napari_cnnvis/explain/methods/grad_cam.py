@@ -47,7 +47,7 @@ class GradCam(GradientMethod):
 
 
 @overload
-def grad_cam(
+def grad_cam(  # type: ignore[overload-overlap]  # "all" is a str as well
     model: Model,
     volume: Scan,
     target: int | str,

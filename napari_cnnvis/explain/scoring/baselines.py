@@ -83,7 +83,7 @@ class BorderBaseline(Baseline):
 def make_baseline(
     data: np.ndarray,
     baseline: float | str | np.ndarray,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     sigma: float = BLUR_SIGMA,
     head: np.ndarray | None = None,
 ) -> Baseline:
@@ -114,14 +114,14 @@ def make_baseline(
     """
     if isinstance(baseline, np.ndarray):
         return ImageBaseline(data, baseline)
-    (baseline,) = check_baselines(baseline)
-    if isinstance(baseline, float):
-        return ImageBaseline(data, np.full(data.shape, baseline, np.float32))
+    (named,) = check_baselines(baseline)
+    if isinstance(named, float):
+        return ImageBaseline(data, np.full(data.shape, named, np.float32))
     if head is None:
         head = np.ones(data.shape, bool) if np.ptp(data) == 0 else find_head(data)
-    if baseline == "border":
+    if named == "border":
         return BorderBaseline(data, head)
-    if baseline == "noise":
+    if named == "noise":
         noise = np.random.default_rng(0).normal(data[head].mean(), data[head].std(), data.shape)
         return ImageBaseline(data, np.where(head, noise, data).astype(np.float32))
     weight = head.astype(np.float32)
@@ -155,7 +155,7 @@ class ChannelBaselines(Baseline):
 def make_baselines(
     channels: np.ndarray,
     baseline: float | str | np.ndarray,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     heads: Sequence[np.ndarray | None] | None = None,
 ) -> Baseline:
     """What occluded voxels of a scan of one or more channels (c, i, j, k) are replaced by.

@@ -31,7 +31,8 @@ class RegionScorer(Protocol):
         For the volume as it is.
     """
 
-    clean_logits: np.ndarray
+    @property
+    def clean_logits(self) -> np.ndarray: ...
 
     def score(self, occlusions: Occlusions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Logits of all occlusions, a few at a time, large regions first.
@@ -68,8 +69,8 @@ class FullPassScorer:
         return self._model.logits(self._clean)[0].float().cpu().numpy()
 
     def _affordable_batch(self) -> int:
-        shape = tuple(self._clean.shape[2:])
-        needed = 3 * self._model.layers(shape).peak_bytes
+        i, j, k = self._clean.shape[2:]
+        needed = 3 * self._model.layers((i, j, k)).peak_bytes
         budget = _CPU_BUDGET
         if self._clean.device.type == "cuda":
             budget = torch.cuda.mem_get_info(self._clean.device)[0] // 2

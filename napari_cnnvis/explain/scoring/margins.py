@@ -15,7 +15,7 @@ def with_margin(
     first: np.ndarray,
     last: np.ndarray,
     margin: float,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     inside: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Regions and every voxel inside that is at most `margin` away from them.
@@ -53,7 +53,7 @@ def with_margin(
         region[tuple(p - s.start for p, s in zip(places, box, strict=True))] = True
         if region.size:
             region = ndimage.binary_dilation(region, ball) & inside[box]
-        offset = [np.arange(s.start, s.start + n) for s, n in zip(box, region.shape, strict=True)]
+        offset = [np.arange(s.start, s.start + region.shape[axis]) for axis, s in enumerate(box)]
         flat = np.ravel_multi_index(np.ix_(*offset), inside.shape)
         grown.append(flat[region])
     ends = np.cumsum([len(g) for g in grown])

@@ -107,11 +107,12 @@ class OccludedScan:
         """What replaces voxels, on the model's grid."""
         made = []
         for baseline in self.given:
-            value = baseline
-            if isinstance(baseline, Volume):
-                self._check_grid(baseline)
-                value = self.model.conform(baseline).data
-            scan = self.conformed
+            scan, given = self.conformed, baseline
+            if isinstance(given, Volume):
+                self._check_grid(given)
+                value: float | str | np.ndarray = self.model.conform(given).data
+            else:
+                value = given
             made.append(make_baselines(scan.channels, value, scan.spacing, scan.heads))
         return made
 

@@ -88,15 +88,8 @@ class OcclusionScores(ABC):
             return total / np.where(known.any(0), known.sum(0), np.nan)
 
     @abstractmethod
-    def map(
-        self,
-        target: int,
-        quantity: str = "drop",
-        score: str = "probability",
-        baseline: str | None = None,
-        **how: Any,
-    ) -> np.ndarray:
-        """The map of these values, float32."""
+    def map(self, *args: Any, **how: Any) -> np.ndarray:
+        """The map of these values, float32; arguments begin as those of `values`."""
 
     @abstractmethod
     def covered(self) -> np.ndarray:

@@ -31,7 +31,7 @@ class WindowScorer:
         self._clean, spec = clean, model.input_spec
         self._net = model.with_input_window_only()
         shape = tuple(clean.shape[2:])
-        self._places = window_slices(shape, spec.window, spec.overlap)
+        self._places = window_slices(shape, spec.window or shape, spec.overlap)
         self._low = np.array([[s.start for s in place] for place in self._places])
         self._high = np.array([[s.stop for s in place] for place in self._places])
 

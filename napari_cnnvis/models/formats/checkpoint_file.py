@@ -20,7 +20,7 @@ __all__ = ["HEADER_KEY", "HEADER_PARTS", "CheckpointFile", "check_header", "writ
 #: key of the JSON header in a safetensors file's metadata
 HEADER_KEY = "napari-cnnvis"
 #: what a header may hold, and of which type it has to be
-HEADER_PARTS = {
+HEADER_PARTS: dict[str, type | tuple[type, ...]] = {
     "version": int,
     "architecture": (dict, str),
     "class_names": list,

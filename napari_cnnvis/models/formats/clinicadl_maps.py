@@ -231,7 +231,7 @@ def _architecture(
         return None
     dropout = training.get("dropout")
     arguments = {"in_channels": size[0], "n_classes": n_outputs, "shape": size[1:]}
-    if type(dropout) in (int, float) and 0 <= dropout <= 1:
+    if isinstance(dropout, int | float) and not isinstance(dropout, bool) and 0 <= dropout <= 1:
         arguments["dropout"] = dropout
     return {"name": name, "arguments": arguments}
 

@@ -88,6 +88,7 @@ def _layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
     shapes: list[tuple[int, ...]] = []
+    layer: Any
     for _, layer in _layers(module):
         if isinstance(layer, _NORMS):
             shapes += [(layer.num_features,)] * 4

@@ -181,7 +181,9 @@ def _is_network(content: Any) -> bool:
 def _lightning_header(content: dict[str, Any]) -> dict[str, Any]:
     """Class names from a Lightning checkpoint's settings, if they are there."""
     settings = content.get("hyper_parameters")
-    for key in ("class_names", "classes", "labels") if isinstance(settings, dict) else ():
+    if not isinstance(settings, dict):
+        return {}
+    for key in ("class_names", "classes", "labels"):
         names = settings.get(key)
         if isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names):
             return {"class_names": list(names)}

@@ -121,7 +121,7 @@ class StandIn(dict):
     def __call__(self, *_: Any, **__: Any) -> StandIn:
         return StandIn()
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none
         return id(self)
 
     def __eq__(self, other: object) -> bool:
@@ -262,7 +262,7 @@ def _check_memo(path: Path) -> None:
             for _ in range(_PICKLES_IN_A_FILE):
                 for operation, number, _ in pickletools.genops(file):
                     count += 1
-                    if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:
+                    if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and (number or 0) > count:
                         raise _TooMuch(
                             f"{path} is damaged or made to fill the memory; it was not read. Copy or "
                             "download it again."

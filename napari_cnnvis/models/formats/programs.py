@@ -234,7 +234,8 @@ def _any_batch(node: fx.Node) -> None:
     if _operation(node) not in ("view", "reshape", "_unsafe_view"):
         return
     node.target = torch.ops.aten.reshape.default  # maps may lie in memory in another way
-    source, shape = node.args[0], list(node.args[1])
+    given: Any = node.args[1]
+    source, shape = node.args[0], list(given)
     value = source.meta.get("val") if isinstance(source, fx.Node) else None
     if not shape or shape[0] != 1 or not isinstance(value, Tensor) or value.shape[0] != 1:
         return
@@ -254,7 +255,8 @@ def _layer_names(graph: fx.Graph) -> dict[fx.Node, str]:
     maps = [n for n in graph.nodes if n.op == "call_function" and _is_map(n)]
     if any(len(_stack(node)) > 0 for node in maps):
         return _original_names(graph, maps)
-    names, count = {}, Counter()
+    names: dict[fx.Node, str] = {}
+    count: Counter[str] = Counter()
     for node in maps:
         name = _operation(node).rstrip("_")
         if (
@@ -314,7 +316,7 @@ def _is_map(node: fx.Node) -> bool:
     return isinstance(value, Tensor) and value.ndim == 5 and value.shape[2:] != (1, 1, 1)
 
 
-def _name_output(traced: nn.Module, node: fx.Node, name: str) -> None:
+def _name_output(traced: fx.GraphModule, node: fx.Node, name: str) -> None:
     """Put a `LayerOutput` called `name` after a node; it takes over the weights kept there."""
     layer = LayerOutput()
     parent, _, leaf = name.rpartition(".")
@@ -339,15 +341,16 @@ def _name_output(traced: nn.Module, node: fx.Node, name: str) -> None:
     node.replace_all_uses_with(tap, delete_user_cb=lambda user: user is not tap)
 
 
-def _name_linear(traced: nn.Module, node: fx.Node) -> None:
+def _name_linear(traced: fx.GraphModule, node: fx.Node) -> None:
     """Make a linear operation with its own weights an ``nn.Linear``, as CAM looks for one."""
-    x, *weights = node.args
+    x: Any = node.args[0]
+    weights: list[Any] = list(node.args[1:])
     if not all(isinstance(w, fx.Node) and w.op == "get_attr" for w in weights if w is not None):
         return
     name, _, leaf = str(weights[0].target).rpartition(".")
     if leaf != "weight" or not name:
         return
-    kept = traced.get_submodule(name)
+    kept: Any = traced.get_submodule(name)
     if {*kept._parameters, *kept._buffers} - {"weight", "bias"} or kept._modules:
         return
     n_out, n_in = kept.weight.shape

@@ -113,7 +113,9 @@ class Factory:
         if is_allowed(make):
             keywords = checked_arguments(self._short, make, self.arguments, self.keywords)
             return self._call(make, (), keywords, budget)
-        check_words(self._short, {**dict(enumerate(self.arguments)), **self.keywords})
+        check_words(
+            self._short, {**{str(n): a for n, a in enumerate(self.arguments)}, **self.keywords}
+        )
         return self._call(make, self.arguments, self.keywords, budget)
 
     @property
@@ -224,7 +226,7 @@ def parse_architecture(text: str) -> Factory:
         if not isinstance(tree, ast.Call) or not re.fullmatch(r"[\w.]+", ast.unparse(tree.func)):
             raise ValueError
         arguments = tuple(ast.literal_eval(a) for a in tree.args)
-        keywords = {k.arg: ast.literal_eval(k.value) for k in tree.keywords}
+        keywords: dict[Any, Any] = {k.arg: ast.literal_eval(k.value) for k in tree.keywords}
         if len(keywords) < len(tree.keywords):
             raise ValueError
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as exc:
@@ -276,6 +278,7 @@ def _run_file(path: Path) -> Any:
         raise CheckpointError(f"There is no file {path}; check its name and folder.")
     name = f"_napari_cnnvis_user_{abs(hash(path.resolve()))}"
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))  # it may import its neighbours

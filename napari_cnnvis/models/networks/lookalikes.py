@@ -54,7 +54,7 @@ def _candidates(n_in: int, n_out: int, names: set[str]) -> Iterator[Factory]:
                     keywords = {**resnet, "shortcut_type": shortcut, **bias}
                     yield Factory(_PLACE, f"resnet{depth}", (), _without_defaults(keywords))
     if any(name.startswith("layer0.") for name in names):
-        for depth in (
+        for name in (
             "SEResNet50",
             "SEResNet101",
             "SEResNet152",
@@ -62,7 +62,7 @@ def _candidates(n_in: int, n_out: int, names: set[str]) -> Iterator[Factory]:
             "SEResNext101",
             "SENet154",
         ):
-            yield Factory(_PLACE, depth, (), renamed)
+            yield Factory(_PLACE, name, (), renamed)
     if "_conv_stem.weight" in names:
         for size in range(9):
             keywords = {"model_name": f"efficientnet-b{size}", **renamed, "pretrained": False}

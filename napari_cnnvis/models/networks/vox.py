@@ -104,11 +104,14 @@ class _VoxResNetBase(nn.Module):
                 y = self.get_submodule(f"voxres{number}_{part}{half}")(y)
         return self.get_submodule(f"voxres{number}_out")(x, y)
 
+    def _bn_relu(self, name: str, x: Tensor) -> Tensor:
+        return self.get_submodule(f"relu{name}")(self.get_submodule(f"bn{name}")(x))
+
     def _stem(self, x: Tensor) -> Tensor:
-        x = self.relu1a(self.bn1a(self.conv1a(x)))
-        x = self.relu1b(self.bn1b(self.conv1b(x)))
+        x = self._bn_relu("1a", self.conv1a(x))
+        x = self._bn_relu("1b", self.conv1b(x))
         x = self._block(3, self._block(2, self.conv1c(x)))
-        return self.relu4(self.bn4(x))
+        return self._bn_relu("4", x)
 
 
 class VoxResNet(_VoxResNetBase):
@@ -144,7 +147,7 @@ class VoxResNet(_VoxResNetBase):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._block(6, self._block(5, self.conv4(self._stem(x))))
-        x = self._block(9, self._block(8, self.conv7(self.relu7(self.bn7(x)))))
+        x = self._block(9, self._block(8, self.conv7(self._bn_relu("7", x))))
         x = self.flatten(self.pool10(x))
         return self.prob(self.fc11_relu(self.fc11(x)))
 

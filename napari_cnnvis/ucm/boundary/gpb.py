@@ -93,7 +93,7 @@ def _at_voxels(
     """gPb of each voxel in the head, shape (n,)."""
     local = local_boundary(data, spacing, head, device=device, cancel=cancel)
     spectral = spectral_boundary(local, spacing, head, device=device, cancel=cancel)
-    both = sum(part / max(float(part.max()), 1e-12) for part in (local, spectral))
+    both = np.sum([part / max(float(part.max()), 1e-12) for part in (local, spectral)], axis=0)
     return 0.5 * both.max(0)
 
 

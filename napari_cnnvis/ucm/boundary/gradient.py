@@ -37,9 +37,9 @@ def gradient(data: np.ndarray, spacing: Sequence[float], scales: Sequence[float]
         for s in scales
     ]
     for axis, step in enumerate(spacing):
-        total = sum(np.abs(np.diff(x, axis=axis)) for x in smooth)
+        total = np.sum([np.abs(np.diff(x, axis=axis)) for x in smooth], axis=0)
         faces.append((total / (len(scales) * step)).astype(np.float32))
-    return tuple(faces)
+    return faces[0], faces[1], faces[2]
 
 
 def between_voxels(strength: np.ndarray) -> Faces:

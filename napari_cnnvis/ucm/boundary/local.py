@@ -82,8 +82,8 @@ def local_boundary(
 
 def _chi_squares(numbers: np.ndarray, balls: HalfBalls, radii: Sequence[float]) -> torch.Tensor:
     bins = torch.from_numpy(np.unique(numbers)).to(balls.device)
-    numbers = torch.from_numpy(numbers).to(balls.device)
-    rows = torch.cat([torch.ones_like(numbers, dtype=torch.bool)[None], numbers == bins[:, None]])
+    given = torch.from_numpy(numbers).to(balls.device)
+    rows = torch.cat([torch.ones_like(given, dtype=torch.bool)[None], given == bins[:, None]])
     spectra = balls.spectra(rows)
     totals = [[row.round_() for row in balls.sums(spectra, radius)] for radius in radii]
     strength = torch.zeros((len(DIRECTIONS), balls.n), device=balls.device)

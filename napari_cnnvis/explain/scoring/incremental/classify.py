@@ -160,8 +160,9 @@ def _hands_on(node: fx.Node) -> bool:
 def _same_type(node: fx.Node) -> bool:
     """Whether a node gives numbers of the type of its first input, on the same device."""
     before, after = node.all_input_nodes[0].meta.get("val"), node.meta.get("val")
-    both = isinstance(before, Tensor) and isinstance(after, Tensor)
-    return both and (before.dtype, before.device) == (after.dtype, after.device)
+    if not (isinstance(before, Tensor) and isinstance(after, Tensor)):
+        return False
+    return (before.dtype, before.device) == (after.dtype, after.device)
 
 
 def _is_pointwise(
@@ -196,7 +197,8 @@ def _pools_everything(node: fx.Node, called: str) -> str | None:
     if called == "adaptive_avg_pool3d" and all(n == 1 for n in _triple(node.args[1])):
         return "mean"
     if called in ("mean", "amax") and len(node.args) > 1 and _same_type(node):
-        axes = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
+        given: Any = node.args[1]
+        axes = given if isinstance(given, list | tuple) else [given]
         if {a % 5 for a in axes} == _SPACE:
             return "mean" if called == "mean" else "max"
     return None
@@ -271,7 +273,8 @@ def _pooling(node: fx.Node, source: fx.Node) -> Operation | None:
 
 def _padding(node: fx.Node, source: fx.Node) -> Windowed | None:
     """Padding with a constant, on the three spatial axes only."""
-    widths = [int(w) for w in node.args[1]]
+    given: Any = node.args[1]
+    widths = [int(w) for w in given]
     mode = _argument(node, 2, "mode", "constant")
     value = _argument(node, 3, "value", None)
     if _called(node) == "constant_pad_nd":
@@ -319,7 +322,8 @@ def _mark_last_uses(program: Program) -> None:
 
 
 def _grids(source: fx.Node, node: fx.Node) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.array([int(n) for n in shape_of(n)[2:]]) for n in (source, node))
+    before, after = (np.array([int(n) for n in shape_of(one)[2:]]) for one in (source, node))
+    return before, after
 
 
 def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:

@@ -15,6 +15,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ class IncrementalScorer:
         return Patch(x, low, boxes[..., 1])
 
     def _run(self, patch: Patch) -> Tensor:
-        values = {self._program.trace.input: patch}
+        values: dict[fx.Node, Any] = {self._program.trace.input: patch}
         context = Context(self._constants, self.kept, values)
         for operation in self._program.operations:
             values[operation.node] = operation.run(context)

@@ -41,7 +41,7 @@ Box = tuple[np.ndarray, np.ndarray]
 _SLAB = 32e6
 _THINNEST = 4
 _SPACE = (2, 3, 4)
-_IN_PLACE = {
+_IN_PLACE: dict[Any, Any] = {
     torch.ops.aten.relu.default: torch.ops.aten.relu_.default,
     torch.ops.aten.silu.default: torch.ops.aten.silu_.default,
     torch.ops.aten.sigmoid.default: torch.ops.aten.sigmoid_.default,
@@ -93,7 +93,8 @@ class Context:
     def call(self, node: fx.Node, replaced: dict[fx.Node, Any], target: Any = None) -> Any:
         """Run a node's function (or another `target`) with its own arguments, save `replaced`."""
         arguments = self.argument(node.args, replaced)
-        return (target or node.target)(*arguments, **self.argument(node.kwargs, replaced))
+        function: Any = target or node.target
+        return function(*arguments, **self.argument(node.kwargs, replaced))
 
 
 @dataclass(eq=False)

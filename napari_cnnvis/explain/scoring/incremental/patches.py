@@ -80,27 +80,27 @@ class Kept:
             self._pooled[how] = pool_all(self.volume, how)
         return self._pooled[how]
 
-    def gather(self, low: np.ndarray, size: np.ndarray) -> Tensor:
+    def gather(self, low: np.ndarray, size: Sequence[int] | np.ndarray) -> Tensor:
         """Copies of the boxes that begin at `low` (n, 3), which may reach into the margin.
 
         Returns
         -------
         Tensor, shape (n, channels, *size)
         """
-        n, size = len(low), tuple(int(s) for s in size)
-        if size == self._grid and not low.any():
+        n, sides = len(low), tuple(int(s) for s in size)
+        if sides == self._grid and not low.any():
             return _arranged(self.volume.expand(n, *self.volume.shape[1:]).clone())
         low = low + self._before
         if n == 1:
-            values = self._volume[box_slices(low[0], size)].clone(
+            values = self._volume[box_slices(low[0], np.array(sides))].clone(
                 memory_format=torch.contiguous_format
             )[None]
         else:
             _, height, width = self._padded
             starts = torch.from_numpy((low[:, 0] * height + low[:, 1]) * width + low[:, 2])
-            offsets = _offsets(size, height, width, self._rows.device)
+            offsets = _offsets(sides, height, width, self._rows.device)
             index = starts.to(self._rows.device)[:, None] + offsets
-            values = self._rows.index_select(0, index.view(-1)).view(n, *size, -1)
+            values = self._rows.index_select(0, index.view(-1)).view(n, *sides, -1)
         return _arranged(values.permute(0, 4, 1, 2, 3))
 
 

@@ -64,14 +64,16 @@ def cones_of(program: Program, boxes: Box, itemsize: int = 4) -> Cones:
         Bytes of a number.
     """
     known: dict = {program.trace.input: boxes}
-    sizes, work, moved = [], [], []
+    sizes: list[np.ndarray] = []
+    work: list[float] = []
+    moved: list[float] = []
     for operation in program.operations:
         box = operation.box([known[s] for s in operation.sources])
         if box is not None:
             known[operation.node] = box
             sizes.append(box[1] - box[0])
             work.append(operation.work)
-            held = operation.channels
+            held = float(operation.channels)
             if isinstance(operation, Windowed):  # the gathered input, too
                 source = operation.sources[0]
                 held += int(source.meta["val"].shape[1]) * float(operation.window.stride.prod())

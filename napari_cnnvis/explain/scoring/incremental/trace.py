@@ -117,9 +117,9 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     return Trace(calls, inputs[0], output, constants)
 
 
-def shape_of(node: fx.Node) -> tuple[Any, ...]:
+def shape_of(node: Any) -> tuple[Any, ...]:
     """Shape of what a node gives, its first axis symbolic; () if it is not one tensor."""
-    value = node.meta.get("val")
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
