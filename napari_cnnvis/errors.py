@@ -21,7 +21,17 @@ _LOG = logging.getLogger("napari_cnnvis")
 
 
 class CnnVisError(Exception):
-    """Anything that a user can cause or fix; the text says what is wrong and what to do."""
+    """Anything that a user can cause or fix; the text says what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> try:
+    ...     cv.read_volume("nowhere.nii.gz")
+    ... except cv.CnnVisError as error:
+    ...     print(error)
+    There is no file nowhere.nii.gz; check its name and folder.
+    """
 
 
 class Cancelled(CnnVisError):

@@ -25,6 +25,13 @@ class Progress:
         What is being done.
     make_partial : callable, optional
         Gives the map so far.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> step = cv.Progress(3, 10, "Scoring regions")
+    >>> f"{step.what}: {step.done} of {step.total}"
+    'Scoring regions: 3 of 10'
     """
 
     done: int

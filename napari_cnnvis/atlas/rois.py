@@ -71,6 +71,17 @@ def read_rois(path: str | os.PathLike, table: str | os.PathLike | None = None) -
     ------
     VolumeError
         If a file cannot be read, or does not hold labels.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> labels = cv.Volume(np.arange(8).reshape(2, 2, 2) % 3, np.eye(4), "labels")
+    >>> _ = cv.write_volume(labels, "atlas.nii.gz")
+    >>> _ = Path("atlas.csv").write_text("index,name\\n1,left\\n2,right\\n")
+    >>> cv.read_rois("atlas.nii.gz").names
+    {1: 'left', 2: 'right'}
     """
     path = Path(path)
     image, data = load_image(path)

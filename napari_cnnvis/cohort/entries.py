@@ -40,6 +40,12 @@ class ScanEntry:
         Whose scan it is; "" if not known.
     problem : str
         Why it cannot be read, "" if nothing is known against it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> ScanEntry(Path("sub-01.nii.gz"), "sub-01", label="AD").label
+    'AD'
     """
 
     path: Path

@@ -36,6 +36,16 @@ def find_scans(path: str | os.PathLike) -> list[ScanEntry]:
     ------
     VolumeError
         If nothing is there, or a table has no column Path.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> from napari_cnnvis.cohort import find_scans
+    >>> _ = cv.write_volume(volume, "sub-01.nii.gz"), cv.write_volume(volume, "sub-02.nii.gz")
+    >>> [entry.name for entry in find_scans(".")]
+    ['sub-01', 'sub-02']
     """
     path = Path(path).absolute()
     if path.is_dir():

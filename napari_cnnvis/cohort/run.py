@@ -41,6 +41,13 @@ class ScanOutcome:
         That map, if it was computed just now.
     problem : str
         Why it failed, in plain words; "" if it did not.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from napari_cnnvis.cohort import ScanEntry, ScanOutcome
+    >>> ScanOutcome(0, ScanEntry(Path("sub-01.nii.gz"), "sub-01"), problem="It is damaged.").problem
+    'It is damaged.'
     """
 
     index: int
@@ -135,6 +142,18 @@ def run_on_all(
         If the model has no such class, or all layers are asked for.
     CnnVisError
         If the store cannot be written to.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> from napari_cnnvis.cohort import ResultStore, find_scans, run_on_all
+    >>> _ = cv.write_volume(volume, "sub-01.nii.gz")
+    >>> request = cv.ExplainRequest("cam", "lesion")
+    >>> *_, last = run_on_all(model, find_scans("."), request, ResultStore("results"))
+    >>> last.entry.name, last.mapped
+    ('sub-01', True)
     """
     store = ResultStore() if store is None else store
     keys = ResultKeys(model)

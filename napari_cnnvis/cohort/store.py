@@ -48,6 +48,12 @@ class ResultStore:
         By default the folder of the user's caches.
     limit : int
         Bytes.
+
+    Examples
+    --------
+    >>> from napari_cnnvis.cohort import ResultStore
+    >>> ResultStore("results").prediction("0" * 64) is None
+    True
     """
 
     def __init__(self, folder: str | os.PathLike | None = None, limit: int = DEFAULT_LIMIT) -> None:

@@ -77,6 +77,17 @@ def clusters(
     ------
     MethodError
         If the map is not three-dimensional, or the threshold is below 0.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> from napari_cnnvis.evaluate import clusters
+    >>> result = cv.grad_cam(model, volume, "lesion")
+    >>> mask, found = clusters(result.data, 0.01, volume.spacing)
+    >>> len(found), int(mask.sum())
+    (1, 90)
     """
     map = np.asarray(map)
     labels, sizes, kept = _labelled(map, threshold, spacing, minimum_mm3, signed)

@@ -197,6 +197,13 @@ def roc_auc(values: np.ndarray, truth: np.ndarray, inside: np.ndarray | None = N
     MethodError
         If the region is empty or fills everything that counts, a voxel is NaN, or the
         shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> cv.roc_auc(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, True, False, False]))
+    0.75
     """
     return RankedMap(values, inside).roc_auc(truth)
 

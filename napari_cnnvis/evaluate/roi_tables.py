@@ -95,6 +95,20 @@ def roi_table(
     ------
     MethodError
         If the two differ in shape, the labels are not integers, or there is no region.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> from napari_cnnvis.evaluate import roi_table
+    >>> halves = np.ones(volume.shape, int)
+    >>> halves[12:] = 2
+    >>> result = cv.grad_cam(model, volume, "lesion")
+    >>> rows = roi_table(result.data, halves, {1: "left", 2: "right"}, affine=volume.affine)
+    >>> [(row.name, round(row.share_of_positive_mass, 2)) for row in rows]
+    [('right', 0.94), ('left', 0.06)]
     """
     map, labels = np.asarray(map), np.asarray(labels)
     if map.shape != labels.shape:

@@ -49,6 +49,17 @@ class Attribution:
     cell_grid : dict or None
         Where the cells lie: "affine" and "shape" of the model's grid, the layer's "grid"
         on it (a `LayerGrid`), and the "alignment".
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> result = cv.grad_cam(model, volume, "lesion")
+    >>> result.save("lesion.nii.gz").name
+    'lesion.nii.gz'
+    >>> cv.Attribution.load("lesion.nii.gz").provenance["method"]
+    'Grad-CAM'
     """
 
     data: np.ndarray
@@ -65,6 +76,11 @@ class Attribution:
     def __post_init__(self) -> None:
         if not isinstance(self.record, Record):
             object.__setattr__(self, "record", Record(self.record))
+
+    def __repr__(self) -> str:
+        voxels = " x ".join(map(str, self.data.shape))
+        low, high = float(self.data.min()), float(self.data.max())
+        return f"Attribution({self.name}, {voxels} voxels, {low:.3g} to {high:.3g})"
 
     @property
     def provenance(self) -> dict[str, Any]:

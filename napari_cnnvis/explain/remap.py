@@ -50,6 +50,15 @@ def remap(
     ------
     MethodError
         If the map is of another method, or there is no such class, option or baseline.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> result = cv.sensitivity(model, volume, cv.build_hierarchy(volume), "lesion")
+    >>> cv.remap(result, "healthy", score="logit", smooth=6).name
+    'UCM sensitivity · healthy'
     """
     if attribution.regions is None:
         raise MethodError("Only maps of sensitivity and box occlusion can be redrawn.")

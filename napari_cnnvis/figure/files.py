@@ -64,6 +64,16 @@ def write_figure(
     CnnVisError
         If the ending is not one of these, the map is not on the scan's grid, a position lies
         outside, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> result = cv.grad_cam(model, volume, "lesion")
+    >>> record = cv.write_figure(volume, result, cv.FigureSpec(layout="slices"), "plate.png")
+    >>> record.picture.name
+    'plate.png'
     """
     source = map_.source if isinstance(map_, Volume) else map_.source.source
     inputs = [source_file(one)[0] for one in (scan.source, source)]

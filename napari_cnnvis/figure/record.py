@@ -229,6 +229,16 @@ def read_figure(path: str | os.PathLike) -> FigureRecord:
     ------
     CnnVisError
         If there is no such file or it is not a figure's.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> result = cv.grad_cam(model, volume, "lesion")
+    >>> _ = cv.write_figure(volume, result, cv.FigureSpec(dpi=150), "plate.png")
+    >>> cv.read_figure("plate.json").spec.dpi
+    150.0
     """
     path = Path(path)
     if not path.is_file():

@@ -68,6 +68,15 @@ class FigureSpec:
     ------
     CnnVisError
         If a value is not possible; the text says what is.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> spec = cv.FigureSpec(layout="lightbox", axis="axial", count=6, width_mm=180, dpi=300)
+    >>> cv.FigureSpec(layout="circle")
+    Traceback (most recent call last):
+        ...
+    napari_cnnvis.errors.CnnVisError: 'circle' is not a layout of a figure; use one of slices, lightbox, views.
     """
 
     layout: str = "slices"

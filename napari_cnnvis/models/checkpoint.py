@@ -145,6 +145,14 @@ def load_model(
         If the network is no classifier or regression, or class names do not fit.
     ComputeError
         If the device does not exist or the network cannot run.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import sample_path
+    >>> path = sample_path("voxresnetgap_simulated_atrophy.safetensors")
+    >>> cv.load_model(path, device="cpu")
+    Model(VoxResNetGAP, classes=['control', 'atrophy'], device='cpu')
     """
     opened = open_checkpoint(path, arch, trust)
     return opened.model(device, class_names, input_spec, output)
@@ -346,6 +354,14 @@ def save_model(
         one, or the path ends otherwise.
     VolumeError
         If the folder does not exist or cannot be written to, or there is such a file.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.models.networks.vox import VoxResNetGAP
+    >>> path = cv.save_model(VoxResNetGAP(), "net.safetensors", ["NC", "AD"])
+    >>> cv.load_model(path, device="cpu").class_names
+    ('NC', 'AD')
     """
     path = Path(path)
     if isinstance(module, Model):

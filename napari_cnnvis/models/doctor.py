@@ -82,6 +82,15 @@ class CheckpointReport:
     pass_bytes, grad_cam_bytes : float
         Estimates of the memory taken beside the weights.
     device : str
+
+    Examples
+    --------
+    >>> import torch
+    >>> import napari_cnnvis as cv
+    >>> torch.save({"conv.weight": torch.zeros(2, 1, 3, 3, 3)}, "net.pt")
+    >>> report = cv.examine_checkpoint("net.pt")
+    >>> report.usable, report.channels
+    (False, 1)
     """
 
     path: str
@@ -230,6 +239,16 @@ def examine_checkpoint(
     -------
     CheckpointReport
         Its ``problem`` is empty if `load_model` works with the same arguments.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import sample_path
+    >>> report = cv.examine_checkpoint(
+    ...     sample_path("voxresnetgap_simulated_atrophy.safetensors"), device="cpu"
+    ... )
+    >>> report.usable, report.architecture, report.class_names
+    (True, 'VoxResNetGAP', ('control', 'atrophy'))
     """
     found: dict[str, Any] = {"path": str(path)}
     try:

@@ -95,6 +95,20 @@ class Model:
         one score for each class.
     ComputeError
         If the device does not exist or the network cannot take such an input.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import napari_cnnvis as cv
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Conv3d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1),
+    ...     torch.nn.Flatten(), torch.nn.Linear(4, 2),
+    ... )
+    >>> model = cv.Model(net, ["control", "patient"], device="cpu")
+    >>> model.class_names
+    ('control', 'patient')
+    >>> model.recommended_layer
+    '1'
     """
 
     def __init__(

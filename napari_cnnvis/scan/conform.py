@@ -83,6 +83,17 @@ class InputSpec:
     ------
     VolumeError
         If a value is not of this form.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> spec = cv.InputSpec((96, 112, 96), spacing=(2, 2, 2), orientation="RAS", intensity="z-score")
+    >>> spec.shape
+    (96, 112, 96)
+    >>> cv.InputSpec(intensity="squared")
+    Traceback (most recent call last):
+        ...
+    napari_cnnvis.errors.VolumeError: 'squared' is not an intensity rule; use one of max, range, z-score, percentile, none.
     """
 
     shape: tuple[int, int, int] | None = None

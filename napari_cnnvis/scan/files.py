@@ -54,6 +54,13 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     ------
     VolumeError
         If there is no such file, or it is not a readable image with one 3D volume.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import sample_path
+    >>> cv.read_volume(sample_path("mni152_t1_2mm.nii.gz"))
+    Volume(mni152_t1_2mm, 110 x 110 x 110 voxels of 2 x 2 x 2 mm, RAS)
     """
     path = Path(path)
     image, data = load_image(path, np.float32)
@@ -165,6 +172,16 @@ def write_volume(volume: Volume, path: str | os.PathLike, overwrite: bool = Fals
     VolumeError
         If the ending is not one of these, the folder cannot be written to, or there is such
         a file.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> cv.write_volume(volume, "scan.nii.gz").name
+    'scan.nii.gz'
+    >>> cv.read_volume("scan.nii.gz").same_grid(volume)
+    True
     """
     path = check_writable(path, [source_file(volume.source)[0]], overwrite)
     if path.name.endswith((".mgz", ".mgh")):

@@ -75,6 +75,16 @@ class Volume:
     VolumeError
         If `data` is not three-dimensional, `affine` is not an invertible 4 x 4 matrix, or
         `head` is empty or of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> volume = cv.Volume(np.ones((40, 50, 30)), np.diag([2.0, 2, 3, 1]), "scan")
+    >>> volume
+    Volume(scan, 40 x 50 x 30 voxels of 2 x 2 x 3 mm, RAS)
+    >>> volume.reoriented("LPS").shape
+    (40, 50, 30)
     """
 
     data: np.ndarray
@@ -136,6 +146,14 @@ class Volume:
                 f"{named} is empty (0 everywhere); give one that is not 0 inside the head."
             )
         return mask != 0
+
+    def __repr__(self) -> str:
+        voxels, sides = (
+            " x ".join(map(str, self.shape)),
+            " x ".join(f"{s:.3g}" for s in self.spacing),
+        )
+        axes = self.orientation if self.orientation_known else "orientation unknown"
+        return f"Volume({self.name}, {voxels} voxels of {sides} mm, {axes})"
 
     @property
     def shape(self) -> tuple[int, int, int]:

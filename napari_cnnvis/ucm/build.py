@@ -73,6 +73,15 @@ def build_hierarchy(
         If the volume is constant and carries no head mask.
     Cancelled
         If building was cancelled.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> hierarchy = cv.build_hierarchy(volume)
+    >>> int(hierarchy.cut(12).max())
+    12
     """
     if boundary not in BOUNDARIES:
         raise MethodError(

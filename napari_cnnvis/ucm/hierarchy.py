@@ -51,6 +51,18 @@ class Hierarchy:
         Where it comes from, as plain values: arguments of `build_hierarchy` or files.
 
     Use `build_hierarchy` or `Hierarchy.from_levels` to make one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> fine = np.arange(1, 9).reshape(2, 2, 2)
+    >>> coarse = (fine > 4) + 1
+    >>> hierarchy = cv.Hierarchy.from_levels([fine, coarse])
+    >>> hierarchy
+    Hierarchy(8 leaves, 10 regions, levels of [8, 2])
+    >>> hierarchy.cut(2)[:, 0, 0]
+    array([1, 2], dtype=int32)
     """
 
     leaves: np.ndarray

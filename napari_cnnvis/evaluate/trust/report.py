@@ -86,6 +86,16 @@ def trust_report(
         If there is no such test or option, or the map is not of this scan.
     CnnVisError
         If the map cannot be computed; see `explain`.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> what = cv.ExplainRequest("cam", "lesion")
+    >>> report = cv.trust_report(model, volume, what, tests=["response", "edges"])
+    >>> [finding.name for finding in report.findings]
+    ['response', 'edges']
     """
     check_choice(score, SCORES, "a score")
     for name in tests:

@@ -147,6 +147,16 @@ def box_sensitivity(
         If there is no such class or option, or no voxel to occlude.
     ComputeError
         If the network cannot run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> result = cv.box_sensitivity(model, volume, "lesion", size=5)
+    >>> [int(i) for i in np.unravel_index(result.data.argmax(), result.data.shape)]
+    [15, 13, 9]
     """
     from napari_cnnvis.explain.scoring.box_run import run_boxes
 

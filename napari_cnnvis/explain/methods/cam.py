@@ -166,5 +166,13 @@ def cam(
         If the net has no such head, there is no such class, or the two are the same.
     ComputeError
         If the network cannot run.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> cv.cam(model, volume, "lesion")
+    Attribution(CAM · lesion · relu, 24 x 26 x 22 voxels, 0 to 804)
     """
     return Cam(alignment=alignment, against=against).run(model, volume, target)

@@ -118,6 +118,18 @@ def grad_cam(
         If there is no such layer, class, score or alignment.
     ComputeError
         If the network cannot run or memory runs out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> result = cv.grad_cam(model, volume, "lesion", layer="relu")
+    >>> [int(i) for i in np.unravel_index(result.data.argmax(), result.data.shape)]
+    [14, 12, 9]
+    >>> sorted(cv.grad_cam(model, volume, "lesion", layer="all"))
+    ['conv', 'relu']
     """
     how = GradCam(layer=layer, relu=relu, score=score, alignment=alignment)
     return how.run(model, volume, target)

@@ -62,6 +62,14 @@ def grad_cam_plus_plus(
     the score and ``a_k = G_k^2 / (2 G_k^2 + sum(A_k) G_k^3)``: eq. 19 of Chattopadhay et al.
     2018 (arXiv:1710.11063), without the factor exp(score), which scales the whole map.
     Parameters, result and errors as in `grad_cam`.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> cv.grad_cam_plus_plus(model, volume, "lesion").name
+    'Grad-CAM++ · lesion · relu'
     """
     how = GradCamPlusPlus(layer=layer, relu=relu, score=score, alignment=alignment)
     return how.run(model, volume, target)

@@ -60,6 +60,14 @@ def hires_cam(
     Eq. 5 of Draelos and Carin 2020 (arXiv:2011.08891). In a net that is linear after
     the layer, the signed map sums to the score without its bias. Parameters, result
     and errors as in `grad_cam`.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> cv.hires_cam(model, volume, "lesion").name
+    'HiResCAM · lesion · relu'
     """
     how = HiResCam(layer=layer, relu=relu, score=score, alignment=alignment)
     return how.run(model, volume, target)

@@ -56,6 +56,14 @@ def layer_cam(
 
     Eq. 5 to 7 of Jiang et al. 2021 (IEEE TIP 30, 5875-5888); made for early layers.
     Parameters, result and errors as in `grad_cam`.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> cv.layer_cam(model, volume, "lesion", layer="conv").name
+    'LayerCAM · lesion · conv'
     """
     how = LayerCam(layer=layer, relu=relu, score=score, alignment=alignment)
     return how.run(model, volume, target)

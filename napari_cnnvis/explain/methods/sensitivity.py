@@ -218,6 +218,18 @@ def sensitivity(
         option.
     ComputeError
         If the network cannot run.
+
+    Examples
+    --------
+    >>> import napari_cnnvis as cv
+    >>> from napari_cnnvis.sample_data import small_example
+    >>> model, volume = small_example()
+    >>> hierarchy = cv.build_hierarchy(volume)
+    >>> result = cv.sensitivity(model, volume, hierarchy, "lesion", baseline=["blur", "border"])
+    >>> result.name
+    'UCM sensitivity · lesion'
+    >>> print(f"{result.data.max():.1f} of the probability depends on one place")
+    0.7 of the probability depends on one place
     """
     from napari_cnnvis.explain.scoring.region_run import run_regions
 
