@@ -290,7 +290,7 @@ def report_on(
         notes=model.notes,
         channels=spec.channels,
         n_outputs=model.outputs.n,
-        last=model.outputs.last,
+        last=model.reading.ends_in,
         output=model.outputs.kind,
         class_names=model.class_names,
         norms=_norms(module),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from napari_cnnvis.errors import ComputeError
+from napari_cnnvis.errors import ComputeError, shortened
 from napari_cnnvis.models.restoring import frozen, out_of_place, restoring
 
 __all__ = [
     "OutOfMemory",
+    "WrongArguments",
     "arrange_weights",
     "full_float32",
     "inspecting",
@@ -28,6 +30,10 @@ __all__ = [
 
 class OutOfMemory(ComputeError):
     """Memory ran out while the network ran."""
+
+
+class WrongArguments(ComputeError):
+    """The network wants to be called in another way than with a scan."""
 
 
 def full_float32() -> contextlib.AbstractContextManager[None]:
@@ -116,11 +122,53 @@ def plain_errors(doing: str) -> Iterator[None]:
         text = str(exc)
         if "memory" in text and ("alloc" in text or "out of" in text):
             raise OutOfMemory(_out_of_memory(doing)) from exc
-        first_line = text.strip().splitlines()[0] if text.strip() else type(exc).__name__
-        raise ComputeError(
-            f"The network failed while {doing}: {first_line}. Check that the checkpoint's input "
-            "shape and channels are the ones it was trained with."
+        lines = text.strip().splitlines()
+        first_line = shortened(lines[0].strip() if lines else type(exc).__name__, 300).rstrip(".")
+        advice, wrong_call = _advice(exc, first_line)
+        raise (WrongArguments if wrong_call else ComputeError)(
+            f"The network failed while {doing}: {first_line}. {advice}"
         ) from exc
+
+
+def _advice(exc: Exception, text: str) -> tuple[str, bool]:
+    """What to do about an error of the network's own code; True if it wants other arguments."""
+    missing = re.search(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)", text)
+    if missing:
+        names = re.findall(r"'(\w+)'", missing[1])
+        example = ", ".join(f"'{name}': 0" for name in names[:3])
+        return (
+            f"It needs more than the scan: give {' and '.join(names)} as numbers, extra={{{example}}} "
+            f"in Python or --extra {' '.join(f'{n}=0' for n in names[:3])} on the command line."
+        ), True
+    if "unexpected keyword argument" in text:
+        return "It knows no such argument; look at its forward for their names.", True
+    as_other = ("only integers", "indices", "data type 'str'", "not subscriptable")
+    if isinstance(exc, KeyError | IndexError) or any(words in text for words in as_other):
+        return (
+            "It seems to take a list or a dictionary of inputs; only networks that take one scan, or "
+            "a dictionary with the scan as 'image', can be run."
+        ), True
+    lower = text.lower()
+    if any(word in lower for word in ("cuda", "hip ", "xpu", "mps", "cudnn")):
+        return (
+            "Its code asks for a GPU by itself; take that out of the code, or run on a machine with "
+            "such a GPU."
+        ), False
+    if any(
+        word in lower for word in ("scalar type", "dtype", "should be the same", "double", "half")
+    ):
+        return "Its weights and its code use several number types; save it after .float().", False
+    if any(word in lower for word in _ABOUT_SIZES):
+        return (
+            "Check that the checkpoint's input shape and channels are the ones it was trained with."
+        ), False
+    return "The error is in the network's own code: try it by itself, without this program.", False
+
+
+_ABOUT_SIZES = (
+    *("shape", "size", "channel", "dimension", "mat1", "kernel", "invalid for input", "must match"),
+    *("expected", "stride", "padding", "numel", "negative", "patch", "divisible", "voxel", "input"),
+)
 
 
 def _out_of_memory(doing: str) -> str:

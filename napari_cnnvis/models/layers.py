@@ -7,6 +7,7 @@ at values are run on a volume of zeros instead.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from napari_cnnvis.errors import ComputeError, MethodError
+from napari_cnnvis.errors import ComputeError
+from napari_cnnvis.models.calling import PLAIN, Call
 from napari_cnnvis.models.execution import inspecting, keep_in_place, plain_errors
-from napari_cnnvis.models.outputs import first_scores
 from napari_cnnvis.models.receptive_field import LayerGrid, OperationTracker, is_map
 from napari_cnnvis.models.restoring import out_of_place, without_values
+from napari_cnnvis.models.scores import Part, parts_of_output
 
 __all__ = ["CamHead", "LayerGrid", "NetworkLayers", "TargetLayer", "find_layers", "input_channels"]
 
@@ -55,35 +57,38 @@ class CamHead:
 class NetworkLayers:
     """Target layers in forward order, the recommended one, and the CAM head or why there is none.
 
-    ``n_outputs`` is 0 if the network does not give one score for each class; why not is
-    said in ``no_scores_reason``. ``last`` is what the network applies to its logits ("softmax", "log_softmax",
-    "sigmoid" or ""), ``multiply_adds`` the work of one pass, ``effort`` the
-    same with more weight on convolutions of few channels, which are slower,
-    ``written_bytes`` the size of all maps that it makes, ``peak_bytes`` the largest
-    pair of outputs that are needed at once.
+    ``parts`` are the tensors that it gives, ``ends`` by name what each comes out of directly
+    ("softmax", "log_softmax", "sigmoid" or ""); ``squashes`` says whether anything may have made
+    probabilities, ``random`` whether random numbers were drawn. ``multiply_adds`` is the work of
+    one pass, ``effort`` the same with more weight on convolutions of few channels, which are
+    slower, ``written_bytes`` the size of all maps that it makes, ``peak_bytes`` the largest pair
+    of outputs that are needed at once.
     """
 
     targets: tuple[TargetLayer, ...]
     recommended: str | None
     cam_head: CamHead | None
     no_cam_reason: str
-    n_outputs: int
     peak_bytes: int
-    last: str = ""
+    parts: tuple[Part, ...] = ()
+    ends: tuple[tuple[str, str], ...] = ()
+    squashes: bool = False
+    random: bool = False
     multiply_adds: float = 0.0
-    no_scores_reason: str = ""
     written_bytes: float = 0.0
     effort: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
     name: str
     module: nn.Module
     output: Any
 
 
-def find_layers(module: nn.Module, input_shape: tuple[int, ...]) -> NetworkLayers:
+def find_layers(
+    module: nn.Module, input_shape: tuple[int, ...], call: Call = PLAIN
+) -> NetworkLayers:
     """Find the layers of a network.
 
     Parameters
@@ -91,6 +96,8 @@ def find_layers(module: nn.Module, input_shape: tuple[int, ...]) -> NetworkLayer
     module : nn.Module
     input_shape : tuple of int
         (channels, i, j, k) of one input.
+    call : Call, optional
+        How it is called.
 
     Returns
     -------
@@ -101,46 +108,43 @@ def find_layers(module: nn.Module, input_shape: tuple[int, ...]) -> NetworkLayer
     ComputeError
         If the network cannot run on an input of this shape.
     """
-    calls, tracker, output = _probe(module, input_shape)
-    counts = Counter(call.name for call in calls)
+    ran, tracker, output = _probe(module, input_shape, call)
+    counts = Counter(one.name for one in ran)
     targets, seen = [], set()
-    for call in calls:
-        if not is_map(call.output) or counts[call.name] > 1 or id(call.output) in seen:
+    for one in ran:
+        if not is_map(one.output) or counts[one.name] > 1 or id(one.output) in seen:
             continue
-        if _is_target(call.module):
-            seen.add(id(call.output))
-            targets.append(_target_layer(call, tracker))
+        if _is_target(one.module):
+            seen.add(id(one.output))
+            targets.append(_target_layer(one, tracker))
     recommended = _recommend(targets)
-    head, reason = _cam_head(calls, tracker, recommended)
-    with tracker:
-        try:
-            scores, no_scores_reason = first_scores(output), ""
-        except MethodError as exc:
-            scores, no_scores_reason = None, str(exc)
+    head, reason = _cam_head(ran, tracker, recommended)
+    given = list(parts_of_output(output))
     return NetworkLayers(
         tuple(targets),
         recommended,
         head,
         reason,
-        0 if scores is None else scores.shape[1],
         tracker.peak_bytes,
-        tracker.last_operation(scores),
+        tuple(Part(name, tuple(map(int, tensor.shape))) for name, tensor in given),
+        tuple((name, tracker.last_operation(tensor)) for name, tensor in given),
+        tracker.squashes,
+        tracker.random,
         tracker.multiply_adds,
-        no_scores_reason,
         tracker.written_bytes,
         tracker.effort,
     )
 
 
 def _probe(
-    module: nn.Module, input_shape: tuple[int, ...]
+    module: nn.Module, input_shape: tuple[int, ...], call: Call
 ) -> tuple[list[_Call], OperationTracker, Any]:
     """Run on a tensor without values or, if that is not possible, on a volume of zeros."""
     x = torch.empty((1, *input_shape), device="meta")
 
     def run_on_shapes() -> Any:
         with without_values(module):
-            return module(x)
+            return call.run(module, x)
 
     if not any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
         try:
@@ -150,7 +154,7 @@ def _probe(
                 raise  # not code that looks at values, or names a device: it would fail again
     device = next((t.device for t in module.parameters()), torch.device("cpu"))
     zeros = torch.zeros((1, *input_shape), device=device)
-    return _watch(module, zeros, lambda: module(zeros))
+    return _watch(module, zeros, lambda: call.run(module, zeros))
 
 
 def _watch(
@@ -183,7 +187,9 @@ def _watch(
             plain_errors(f"reading {x.shape[1]} channel(s) of {shape} voxels"),
             tracker,
             overwritten,
+            warnings.catch_warnings(),
         ):
+            warnings.simplefilter("ignore")  # of calls that are only tried
             output = run()
     finally:
         for handle in handles:

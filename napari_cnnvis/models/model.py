@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from napari_cnnvis.errors import ComputeError, MethodError
-from napari_cnnvis.models.execution import arrange_weights, inspecting, pick_device, plain_errors
-from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers, input_channels
-from napari_cnnvis.models.outputs import Outputs, first_scores
+from napari_cnnvis.errors import MethodError
+from napari_cnnvis.models.execution import (
+    arrange_weights,
+    inspecting,
+    pick_device,
+    plain_errors,
+)
+from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
+from napari_cnnvis.models.outputs import Outputs
+from napari_cnnvis.models.probing import ProbedNetwork
 from napari_cnnvis.models.rows import rows_are_independent
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.scan.conform import Conformed, InputSpec, conform
 from napari_cnnvis.scan.volume import Scan
 
-__all__ = ["COMMON_SHAPES", "InputMisfit", "Model"]
+__all__ = ["Model"]
 
-#: grid on which the layers are listed if the network takes any size and none was asked for
-_ANY_SHAPE = (110, 110, 110)
-#: input shapes that are tried for networks that cannot take any: cubes, then MNI152 at 1, 1.5
-#: and 2 mm and other templates
-COMMON_SHAPES = (
-    *(
-        (n, n, n)
-        for n in (96, 128, 64, 110, 112, 100, 80, 160, 192, 224, 256, 72, 48, 32, 120, 144)
-    ),
-    *((182, 218, 182), (193, 229, 193), (197, 233, 189), (169, 208, 179), (181, 217, 181)),
-    *((121, 145, 121), (113, 137, 113), (91, 109, 91), (160, 192, 160), (176, 208, 176)),
-    *((160, 192, 224), (160, 224, 192), (128, 160, 128), (96, 112, 96), (79, 95, 79)),
-)
-
-
-class InputMisfit(ComputeError):
-    """A network cannot take an input of this shape or number of channels.
-
-    Attributes
-    ----------
-    fits : (int, int, int) or None
-        A shape that it can take.
-    """
-
-    def __init__(self, text: str, fits: tuple[int, int, int] | None) -> None:
-        super().__init__(text)
-        self.fits = fits
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
+#: passes by which the noise of a random network is measured
+_RANDOM_RUNS = 8
 
 
 class Model:
@@ -62,8 +38,9 @@ class Model:
     Parameters
     ----------
     module : nn.Module
-        Maps (n, channels, i, j, k) to one score for each output (n, n_outputs); a tuple
-        or dictionary in which such a tensor comes first will do. Kept as it is:
+        Maps (n, channels, i, j, k) to one score for each output (n, n_outputs), also in a
+        tuple, dictionary or dataclass (see `scores`). A final softmax or sigmoid is found,
+        and what goes into it is explained. Kept as it is:
         training flags, ``requires_grad``, hooks, gradients and weights are the same
         after every call.
     class_names : sequence of str, optional
@@ -80,19 +57,26 @@ class Model:
         What is known of the training, for provenance.
     notes : sequence of str
         What was found or assumed on loading.
-    output : {"softmax", "sigmoid", "regression"}, optional
-        What the outputs mean. By default one output, or a final sigmoid, is taken as
-        "sigmoid", several as "softmax".
+    output : {"softmax", "sigmoid", "regression", "probabilities", "ordinal", "bins"}, optional
+        What the outputs mean; see `napari_cnnvis.models.outputs.Outputs`. By default one
+        output, or a final sigmoid, is taken as "sigmoid", several as "softmax". Of "bins"
+        the class names are the centres.
     arch : str, optional
         How the network is made, as text for `load_model`, so that it can be saved.
     path : str, optional
         The checkpoint that it was loaded from.
+    scores : str, optional
+        Of a network that gives several tensors: which are the scores of the classes. A key
+        or field, or "0", "1" in a tuple.
+    extra : mapping of str to float or list of float, optional
+        Further arguments of the network, or entries of the dictionary that it takes, such as
+        ``{"age": 71}``; they are the same in each pass.
 
     Raises
     ------
     MethodError
-        If there are not as many class names as outputs, or the network does not give
-        one score for each class.
+        If there are not as many class names as outputs, the network does not give one score
+        for each class, or it gives several tensors and nothing says which are the scores.
     ComputeError
         If the device does not exist or the network cannot take such an input.
 
@@ -123,6 +107,8 @@ class Model:
         output: str | None = None,
         arch: str | None = None,
         path: str | None = None,
+        scores: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.module = module.to(self.device)
@@ -134,49 +120,26 @@ class Model:
         self.architecture = architecture or type(module).__name__
         self.arch, self.path = arch or "", path or ""
         self.training = dict(training or {})
-        self._layers = lru_cache(maxsize=8)(self._find_layers)
         self._independent: dict[tuple[int, ...], bool] = {}
-        self.input_spec, found = self._fitting(input_spec or InputSpec())
+        self._probed = ProbedNetwork(
+            self.module, self.architecture, input_spec or InputSpec(), extra
+        )
+        self.input_spec = self._probed.spec
+        self.extra, self.scores = self._probed.call.values, scores or ""
+        #: how the network is run to its scores
+        self.reading = self._probed.reading(
+            class_names, output, scores, lambda x: self.arranged(x.to(self.device))
+        )
         self._given_notes = tuple(notes)
-        self.notes = (*notes, *found)
-        layers = self.layers()
-        if layers.no_scores_reason:
-            raise MethodError(f"{self.architecture} cannot be explained. {layers.no_scores_reason}")
-        self.outputs = Outputs.of(output, layers.n_outputs, layers.last)
+        self.notes = (*notes, *self._probed.notes, *self._probed.said_of(self.reading))
+        self.outputs = Outputs.of(
+            output, self.reading.part.width, self.reading.ends_in, class_names
+        )
+        if self.outputs.last and self.reading.from_end:  # its input is taken
+            self.outputs = replace(self.outputs, last="")
         self.class_names = self.outputs.target_names(class_names)
         #: the names that were given, from which those of the targets follow
         self.names = tuple(class_names or ())
-
-    def _fitting(self, spec: InputSpec) -> tuple[InputSpec, tuple[str, ...]]:
-        """`spec`, with a shape that the network can take if it has none and cannot take any."""
-        if spec.net_shape is not None:
-            self._layers_for(spec.net_shape, spec.channels)
-            return spec, ()
-        try:
-            self._layers(_ANY_SHAPE, spec.channels)
-        except ComputeError:
-            shape = self.shape_that_fits(spec.channels)
-        else:
-            return spec, ()
-        if shape is None:
-            self._layers_for(_ANY_SHAPE, spec.channels)  # raises what is wrong
-            return spec, ()
-        note = (
-            f"{self.architecture} cannot take scans of any size; they are padded or cropped to "
-            f"{_times(shape)} voxels, which it can take. Set the input's shape to the "
-            "one it was trained with."
-        )
-        return replace(spec, shape=shape), (note,)
-
-    def shape_that_fits(self, channels: int = 1) -> tuple[int, int, int] | None:
-        """The first of the common input shapes that the network can take, or None."""
-        for shape in COMMON_SHAPES:
-            try:
-                self._layers(shape, channels)
-            except ComputeError:
-                continue
-            return shape
-        return None
 
     def with_input(self, spec: InputSpec) -> Model:
         """The same network, not copied, with another description of its input.
@@ -201,7 +164,7 @@ class Model:
     def _like(self, **changes: Any) -> Model:
         given = {
             "module": self.module,
-            "class_names": self.class_names,
+            "class_names": self.names,
             "input_spec": self.input_spec,
             "device": str(self.device),
             "architecture": self.architecture,
@@ -210,6 +173,8 @@ class Model:
             "output": self.outputs.kind,
             "arch": self.arch,
             "path": self.path,
+            "scores": self.scores,
+            "extra": self.extra,
         }
         return Model(**{**given, **changes})
 
@@ -223,7 +188,9 @@ class Model:
         """What maps a whole scan to outputs: the network itself, or its mean over windows."""
         if self.input_spec.window is None:
             return self.module
-        return SlidingWindows(self.module, self.input_spec.window, self.input_spec.overlap)
+        return SlidingWindows(
+            self.module, self.input_spec.window, self.input_spec.overlap, self.reading
+        )
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -242,37 +209,7 @@ class Model:
 
     def layers(self, shape: tuple[int, int, int] | None = None) -> NetworkLayers:
         """Target layers with output shapes, and whether CAM applies, for inputs of `shape`."""
-        return self._layers_for(
-            self.input_spec.net_shape or shape or _ANY_SHAPE, self.input_spec.channels
-        )
-
-    def _layers_for(self, shape: tuple[int, int, int], channels: int) -> NetworkLayers:
-        """The layers for such an input.
-
-        Raises
-        ------
-        InputMisfit
-            If the network cannot take it, with what it can take.
-        """
-        try:
-            return self._layers(tuple(shape), channels)
-        except ComputeError as exc:
-            needed = input_channels(self.module)
-            if channels != needed:
-                raise InputMisfit(
-                    f"{self.architecture} takes {needed} input channel(s), not {channels}.", None
-                ) from exc
-            fits = self.shape_that_fits(channels)
-            if fits is None:
-                raise
-            raise InputMisfit(
-                f"{self.architecture} cannot take an input of {_times(shape)} voxels. It can take "
-                f"{_times(fits)}: set the input's shape to that, or to the one it was trained with.",
-                fits,
-            ) from exc
-
-    def _find_layers(self, shape: tuple[int, int, int], channels: int) -> NetworkLayers:
-        return find_layers(self.module, (channels, *shape))
+        return self._probed.layers(shape)
 
     def layer(self, name: str, shape: tuple[int, int, int] | None = None) -> TargetLayer:
         """The target layer called `name`.
@@ -312,8 +249,21 @@ class Model:
         raise MethodError(f"{self.architecture} has no class {target!r}; its classes are {known}.")
 
     def conform(self, volume: Scan) -> Conformed:
-        """The scan as the network sees it, and the way back to its own grid."""
-        return conform(volume, self.input_spec)
+        """The scan as the network sees it, and the way back to its own grid.
+
+        Of a network that stays random, the notes say how much its outputs vary.
+        """
+        conformed = conform(volume, self.input_spec)
+        if not self.layers(conformed.data.shape).random:
+            return conformed
+        x = self.tensor(conformed.channels)
+        runs = torch.cat([self.logits(x) for _ in range(_RANDOM_RUNS)]).float()
+        note = (
+            f"The network is random: in {_RANDOM_RUNS} passes over this scan its outputs vary by "
+            f"{float(runs.std(0).max()):.3g} (largest standard deviation). Values of a map that are "
+            "not far above that are noise."
+        )
+        return replace(conformed, notes=(*conformed.notes, note))
 
     def tensor(self, data: np.ndarray) -> torch.Tensor:
         """Channels (c, i, j, k), or the only one (i, j, k), as an input (1, c, i, j, k) on the device."""
@@ -332,9 +282,9 @@ class Model:
         The network gets a copy of them, as it may write into its input.
         """
         shape = " x ".join(map(str, x.shape[2:]))
-        whole = self.whole
+        windows = self.input_spec.window is not None
         with inspecting(self.module), torch.no_grad(), plain_errors(f"scoring {shape} voxels"):
-            return first_scores(whole(x.clone()))
+            return self.whole(x.clone()) if windows else self.reading.run(self.module, x.clone())
 
     def takes_batches(self, x: torch.Tensor) -> bool:
         """Whether scans may go through the network together.

@@ -2,9 +2,12 @@
 
 __all__ = ["OUTPUT_KINDS"]
 
-#: one of several classes; labels that are there or not; values
+#: by the word that files and options use
 OUTPUT_KINDS = {
     "softmax": "one of several classes (softmax)",
     "sigmoid": "each present or absent (sigmoid)",
     "regression": "values (regression)",
+    "probabilities": "probabilities of classes, taken as they are",
+    "ordinal": "stages in order (ordinal)",
+    "bins": "bins of a value such as age (expected value)",
 }

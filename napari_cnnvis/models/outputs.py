@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +11,10 @@ from torch import Tensor
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 
-__all__ = ["LAST_OPERATIONS", "Outputs", "first_scores"]
+__all__ = ["LAST_OPERATIONS", "Outputs"]
 
 #: what a network may apply to its logits by itself
 LAST_OPERATIONS = ("", "softmax", "log_softmax", "sigmoid")
-#: names a dictionary of outputs may have its scores under
-_SCORE_KEYS = ("logits", "logit", "out", "output", "pred", "y")
 
 
 @dataclass(frozen=True)
@@ -25,17 +22,22 @@ class Outputs:
     """What each output of a network stands for, and which targets can be explained.
 
     A single sigmoid output gives two targets: the class it stands for, and its
-    absence. Each output of a regression gives two: a higher and a lower value.
+    absence. Each output of a regression gives two: a higher and a lower value; so does the
+    expected value over bins. n ordinal outputs, the logits of being beyond each of n stages
+    (CORAL, Cao et al. 2020, arXiv:1901.07884), give n + 1 classes.
 
     Parameters
     ----------
-    kind : {"softmax", "sigmoid", "regression"}
+    kind : {"softmax", "sigmoid", "regression", "probabilities", "ordinal", "bins"}
+        "probabilities" are taken as they are, however the network made them.
     n : int
         Outputs of the network.
     last : {"", "softmax", "log_softmax", "sigmoid"}
         What the network itself applies last. It is undone before logits are asked
         for; after a softmax they are known up to a constant, so that the score
         "logit" is then the log-probability.
+    centres : tuple of float
+        Of "bins": the value at each one's centre.
 
     Raises
     ------
@@ -46,6 +48,7 @@ class Outputs:
     kind: str
     n: int
     last: str = ""
+    centres: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in OUTPUT_KINDS:
@@ -53,7 +56,7 @@ class Outputs:
             raise MethodError(f"'{self.kind}' is not a kind of output; use one of {kinds}.")
         if self.n < 1:
             raise MethodError("The network has no outputs, so there is nothing to explain.")
-        if self.kind == "softmax" and self.n < 2:
+        if self.kind in ("softmax", "probabilities", "bins") and self.n < 2:
             raise MethodError(
                 "A network with one output has no classes to choose from; its output is 'sigmoid' "
                 "or 'regression'."
@@ -62,26 +65,46 @@ class Outputs:
             raise MethodError("The network ends in a sigmoid; its output is 'sigmoid'.")
 
     @classmethod
-    def of(cls, kind: str | None, n: int, last: str = "") -> Outputs:
-        """Outputs of the given kind, or of the likely one."""
+    def of(
+        cls, kind: str | None, n: int, last: str = "", names: Sequence[str] | None = None
+    ) -> Outputs:
+        """Outputs of the given kind, or of the likely one; the names of bins are their centres."""
         if kind is None:
             kind = "sigmoid" if n == 1 or last == "sigmoid" else "softmax"
-        return cls(kind, n, last)
+        if kind == "probabilities":
+            last = "softmax"
+        return cls(kind, n, last, _centres(names, n) if kind == "bins" else ())
 
     @property
     def signed(self) -> bool:
-        """Whether each output gives two targets."""
-        return self.kind == "regression" or (self.kind == "sigmoid" and self.n == 1)
+        """Whether each output, or value, gives two targets."""
+        return not self.has_probabilities or (self.kind == "sigmoid" and self.n == 1)
+
+    @property
+    def n_values(self) -> int:
+        """How many numbers a prediction has."""
+        if self.kind == "bins":
+            return 1
+        return self.n if self.kind == "regression" else self.n_targets
 
     @property
     def n_targets(self) -> int:
         """How many targets there are."""
+        if self.kind == "bins":
+            return 2
+        if self.kind == "ordinal":
+            return self.n + 1
         return 2 * self.n if self.signed else self.n
 
     @property
     def has_probabilities(self) -> bool:
         """False for values."""
-        return self.kind != "regression"
+        return self.kind not in ("regression", "bins")
+
+    @property
+    def one_for_each(self) -> bool:
+        """Whether each target is one output, or its negative."""
+        return self.kind not in ("ordinal", "bins")
 
     def target_names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """What the targets are called; `names` as given by a file or the user.
@@ -91,6 +114,8 @@ class Outputs:
         MethodError
             If there are not as many names as outputs (or targets), or one twice.
         """
+        if self.kind == "bins":
+            return "lower value", "higher value"
         if names is None or len(names) == 0:
             if self.kind == "regression":
                 names = [f"output {c}" for c in range(self.n)] if self.n > 1 else ["output"]
@@ -106,9 +131,11 @@ class Outputs:
             )
             names = [name for pair in pairs for name in pair]
         if len(names) != self.n_targets:
+            more = " ordinal" if self.kind == "ordinal" else ""
+            each = "each of the stages, one more" if more else "each"
             raise MethodError(
-                f"{len(names)} class names were given for {self.n} outputs of the network; give "
-                "one name for each."
+                f"{len(names)} class names were given for {self.n}{more} outputs of the network; "
+                f"give one name for {each}."
             )
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -132,7 +159,11 @@ class Outputs:
         column, sign = self.column(target), self.sign(target)
         if self.kind == "regression":
             return sign * raw[:, column]
-        if self.kind == "softmax":
+        if self.kind == "bins":
+            return sign * self._expected(raw)
+        if self.kind == "ordinal":
+            return self._of_stage(raw, target, score)
+        if self.kind in ("softmax", "probabilities"):
             logits = raw.clamp_min(_SMALLEST).log() if self.last == "softmax" else raw
             if score == "log_prob":
                 logits = logits.log_softmax(1)
@@ -145,10 +176,29 @@ class Outputs:
             return torch.nn.functional.logsigmoid(logit)
         return logit.sigmoid() if score == "probability" else logit
 
+    def _expected(self, raw: Tensor) -> Tensor:
+        """The mean of the bins' centres, weighted by their probabilities."""
+        logits = raw.clamp_min(_SMALLEST).log() if self.last == "softmax" else raw
+        centres = torch.tensor(self.centres, dtype=raw.dtype, device=raw.device)
+        return (logits.softmax(1) * centres).sum(1)
+
+    def _of_stage(self, raw: Tensor, stage: int, score: str) -> Tensor:
+        """Of being beyond the stage before, and not beyond this one."""
+        beyond = raw if self.last == "sigmoid" else raw.sigmoid()
+        before = beyond[:, stage - 1] if stage else torch.ones_like(beyond[:, 0])
+        after = beyond[:, stage] if stage < self.n else torch.zeros_like(before)
+        p = (before - after).clamp_min(0)
+        if score == "probability":
+            return p
+        log_p = p.clamp_min(_SMALLEST).log()
+        return log_p if score == "log_prob" else log_p - (1 - p).clamp_min(_SMALLEST).log()
+
     def predictions(self, raw: Tensor) -> Tensor:
-        """Probabilities of the targets (n, n_targets); for a regression the values (n, n_outputs)."""
+        """Probabilities of the targets (n, n_targets); of values themselves (n, n_values)."""
         if self.kind == "regression":
             return raw
+        if self.kind == "bins":
+            return self._expected(raw)[:, None]
         return torch.stack([self.score(raw, t, "probability") for t in range(self.n_targets)], 1)
 
     def score_name(self, score: str) -> str:
@@ -163,35 +213,14 @@ def _undo_sigmoid(p: Tensor) -> Tensor:
     return p.clamp_min(_SMALLEST).log() - (1 - p).clamp_min(_SMALLEST).log()
 
 
-def first_scores(output: Any) -> Tensor:
-    """The scores (n, n_outputs) in whatever a network gives.
-
-    Networks give a tensor (n, n_outputs), (n,) or with trailing axes of length 1, or
-    a tuple, list or dictionary in which such a tensor comes first or is called "logits".
-
-    Raises
-    ------
-    MethodError
-        If there is none, as for a segmentation network.
-    """
-    if isinstance(output, dict):
-        known = [output[key] for key in _SCORE_KEYS if key in output]
-        candidates = [*known, *output.values()]
-    elif isinstance(output, tuple | list):
-        candidates = list(output)
-    else:
-        candidates = [output]
-    shapes = []
-    for tensor in candidates:
-        if not isinstance(tensor, Tensor):
-            continue
-        shapes.append(" x ".join(map(str, tensor.shape)))
-        if tensor.ndim == 1:
-            return tensor[:, None]
-        if tensor.ndim >= 2 and all(n == 1 for n in tensor.shape[2:]):
-            return tensor.flatten(1) if tensor.ndim > 2 else tensor
-    given = f"an output of {shapes[0]} values" if shapes else "no tensor"
-    raise MethodError(
-        f"The network gives {given} for a scan instead of one score for each class, so it is not a "
-        "classifier; choose a classification or regression network."
-    )
+def _centres(names: Sequence[str] | None, n: int) -> tuple[float, ...]:
+    try:
+        centres = tuple(float(name) for name in names or ())
+    except ValueError:
+        centres = ()
+    if len(centres) != n:
+        raise MethodError(
+            f"The network has {n} bins; give the value at the centre of each as the names of its "
+            f"outputs, such as {', '.join(str(42.5 + i) for i in range(min(n, 3)))}, ..."
+        )
+    return centres

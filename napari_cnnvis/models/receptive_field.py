@@ -40,6 +40,8 @@ class OperationTracker(TorchDispatchMode):
         self.written_bytes = 0.0
         self.effort = 0.0
         self.maximum_after_maps = False
+        #: whether what may make probabilities, or draws random numbers, was carried out
+        self.squashes = self.random = False
 
     def grid(self, tensor: torch.Tensor) -> LayerGrid | None:
         return self._grids.get(id(tensor))
@@ -52,11 +54,14 @@ class OperationTracker(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         output = result[0] if isinstance(result, tuple | list) and result else result
         self._count(func, args, output)
+        name = func.overloadpacket.__name__.rstrip("_")
+        self.squashes |= name in _SQUASHING and not _is_5d(output)
+        self.random |= name in _RANDOM
         if is_map(output):
             self.maximum_after_maps = False
         elif func in _MAXIMA:
             self.maximum_after_maps = True
-        if isinstance(output, torch.Tensor) and output.ndim <= 2:
+        if isinstance(output, torch.Tensor) and output.numel() <= _FEW and not is_map(output):
             self._alive.append(output)
             made_by = _LAST.get(func, "")
             if func in _VIEWS and isinstance(args[0], torch.Tensor):
@@ -115,6 +120,24 @@ _LAST = {
     torch.ops.aten._log_softmax.default: "log_softmax",
     torch.ops.aten.sigmoid.default: "sigmoid",
     torch.ops.aten.sigmoid_.default: "sigmoid",
+}
+#: most values that scores are looked for in
+_FEW = 10_000
+#: operations that probabilities may come from, and those that give other numbers each time
+_SQUASHING = {"_softmax", "_log_softmax", "sigmoid", "exp"}
+_RANDOM = {
+    "bernoulli",
+    "native_dropout",
+    "rand",
+    "randn",
+    "rand_like",
+    "randn_like",
+    "normal",
+    "uniform",
+    "randint",
+    "randperm",
+    "multinomial",
+    "rrelu_with_noise",
 }
 _MAXIMA = (
     torch.ops.aten.max_pool3d_with_indices.default,

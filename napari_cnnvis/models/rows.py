@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from napari_cnnvis.errors import ComputeError
+from napari_cnnvis.models.scores import LostRows
 
 __all__ = ["rows_are_independent"]
 
@@ -30,8 +31,8 @@ def rows_are_independent(run: Callable[[torch.Tensor], torch.Tensor], x: torch.T
     Returns
     -------
     bool
-        True also if a batch of two cannot be run at all; who sends batches has to cope
-        with that anyway.
+        False also if two inputs do not give two rows. True also if a batch of two cannot be run
+        at all; who sends batches has to cope with that anyway.
 
     Raises
     ------
@@ -42,6 +43,8 @@ def rows_are_independent(run: Callable[[torch.Tensor], torch.Tensor], x: torch.T
     single = torch.cat([run(one) for one in (x, other)])
     try:
         together = run(torch.cat([x, other]))
+    except LostRows:
+        return False
     except ComputeError:
         return True
     if together.shape != single.shape:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor, nn
 
-from napari_cnnvis.models.outputs import first_scores
+from napari_cnnvis.models.scores import Reading
 
 __all__ = ["SlidingWindows", "importance", "window_slices"]
 
@@ -50,11 +50,15 @@ class SlidingWindows(nn.Module):
         Voxels of a window.
     overlap : float
         Share that neighbouring windows have in common.
+    reading : Reading
+        How the network is run to its scores.
     """
 
-    def __init__(self, net: nn.Module, window: tuple[int, int, int], overlap: float) -> None:
+    def __init__(
+        self, net: nn.Module, window: tuple[int, int, int], overlap: float, reading: Reading
+    ) -> None:
         super().__init__()
-        self.net, self.window, self.overlap = net, window, overlap
+        self.net, self.window, self.overlap, self.reading = net, window, overlap, reading
 
     def pieces(self, x: Tensor) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Copies of the windows of `x`, with where they lie."""
@@ -63,7 +67,7 @@ class SlidingWindows(nn.Module):
             yield place, x[(slice(None), slice(None), *place)].clone()
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = [first_scores(self.net(piece)) for _, piece in self.pieces(x)]
+        scores = [self.reading.run(self.net, piece) for _, piece in self.pieces(x)]
         total = scores[0]
         for one in scores[1:]:
             total = total + one

@@ -20,8 +20,11 @@ from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer
 from napari_cnnvis.explain.scoring.incremental.trace import trace
 from napari_cnnvis.explain.scoring.occlusions import RegionOcclusions
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.models.scores import Part, Reading
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
+
+READING = Reading(Part("", (1, 2)))  # two classes
 
 GRADIENT = ("grad-cam", "grad-cam++", "hirescam", "layercam")
 OCCLUDING = ("sensitivity", "box")
@@ -158,7 +161,7 @@ def test_incremental_equals_full_passes(case):
     clean = torch.from_numpy(data)[None]
     spec = InputSpec(shape=shape, channels=channels, intensity="none")
     full = FullPassScorer(Model(net, None, spec, "cpu"), clean, 2)
-    fast = IncrementalScorer(classify(trace(net, clean)), clean)
+    fast = IncrementalScorer(classify(trace(net, clean, READING)), clean)
     logits = np.full((2, len(occlusions.boxes), 2), np.nan)
     for rows, scorer in zip(logits, (full, fast), strict=True):
         for members, scores in scorer.score(occlusions):

@@ -170,7 +170,7 @@ def test_layers_of_vox_vgg():
     assert last.grid.step == (8.0,) * 3
     assert np.allclose(np.add(last.grid.start, last.grid.step), 54, atol=1.5)
     assert layers.recommended == "relu4a"
-    assert layers.n_outputs == 2
+    assert [part.width for part in layers.parts] == [2]
 
 
 def test_layers_of_vox_resnet_are_in_forward_order():

@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.model import Model
-from napari_cnnvis.models.outputs import Outputs, first_scores
+from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.scan.volume import Volume
 
 SCORES = ["logit", "log_prob", "probability"]
@@ -113,7 +113,8 @@ def test_a_net_with_its_last_operation_inside_predicts_as_without(end):
     kind = "softmax" if "softmax" in name else "sigmoid"
     without = Model(body(n), device="cpu", output=kind)
     within = Model(body(n).append(last), device="cpu")
-    assert within.outputs == Outputs(kind, n, name)
+    assert within.outputs == Outputs(kind, n)  # the logits themselves are taken
+    assert within.reading.ends_in == name
     assert within.class_names == without.class_names
     scan = Volume(np.random.default_rng(0).random((7, 8, 9)))
     np.testing.assert_allclose(within.predict(scan), without.predict(scan), rtol=1e-5)
@@ -128,7 +129,9 @@ def test_a_last_operation_behind_a_squeeze_is_found():
         def forward(self, x):
             return torch.sigmoid(self.net(x)).squeeze(1)
 
-    assert Model(Squeezed(), device="cpu").outputs == Outputs("sigmoid", 1, "sigmoid")
+    model = Model(Squeezed(), device="cpu")
+    assert model.outputs == Outputs("sigmoid", 1)
+    assert model.reading.ends_in == "sigmoid"
 
 
 def test_a_regression_predicts_values():
@@ -197,42 +200,3 @@ def test_kinds_that_do_not_fit_are_refused(plain, kind, words):
 def test_the_likely_kind_is_taken_if_none_is_given(n, last, kind):
     assert Outputs.of(None, n, last) == Outputs(kind, n, last)
     assert Outputs.of("regression", n, last).kind == "regression"
-
-
-TWO = torch.arange(6.0).reshape(3, 2)
-MAPS = torch.zeros(3, 2, 4, 4, 4)
-GIVEN = {
-    "a tensor": TWO,
-    "trailing axes": TWO[:, :, None, None, None],
-    "a tuple": (TWO, MAPS),
-    "scores after maps": (MAPS, TWO),
-    "a list with other things": [None, "text", TWO],
-    "a dictionary": {"logits": TWO, "maps": MAPS},
-    "a dictionary whose scores come last": {"loss": torch.tensor(1.0), "features": MAPS, "x": TWO},
-    "a known key before others": {"features": torch.zeros(3, 8), "logits": TWO},
-}
-
-
-@pytest.mark.parametrize("given_output", GIVEN)
-def test_scores_are_found_in_whatever_a_net_gives(given_output):
-    assert torch.equal(first_scores(GIVEN[given_output]), TWO)
-
-
-def test_one_number_for_each_scan_is_one_output():
-    assert first_scores(torch.arange(3.0)).tolist() == [[0], [1], [2]]
-
-
-@pytest.mark.parametrize(
-    ("output", "words"),
-    [
-        (MAPS, "an output of 3 x 2 x 4 x 4 x 4 values"),
-        ({"pred": MAPS}, "an output of 3 x 2 x 4 x 4 x 4 values"),
-        ((), "no tensor"),
-        (None, "no tensor"),
-        ({"note": "text"}, "no tensor"),
-    ],
-)
-def test_what_is_no_classifier_is_refused(plain, output, words):
-    with pytest.raises(MethodError) as caught:
-        first_scores(output)
-    assert words in plain(caught.value, "not a classifier")

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_cnnvis.models.model import Model
+from napari_cnnvis.models.scores import Part, Reading
 from napari_cnnvis.models.windows import SlidingWindows, importance, window_slices
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
+
+READING = Reading(Part("", (1, 2)))  # two classes
 
 windows = st.tuples(*[st.integers(1, 6)] * 3)
 margins = st.tuples(*[st.integers(0, 9)] * 3)
@@ -71,14 +74,14 @@ def test_the_mean_is_that_of_the_net_on_each_window():
             module(x[..., i : i + 4, j : j + 4, k : k + 4])
             for i, j, k in itertools.product(*starts)
         ]
-        found = SlidingWindows(module, (4, 4, 4), 0.5)(x)
+        found = SlidingWindows(module, (4, 4, 4), 0.5, READING)(x)
     torch.testing.assert_close(found, torch.stack(pieces).mean(0))
 
 
 def test_one_window_is_the_net_itself():
     x = torch.rand(1, 1, 5, 6, 7)
     module = net()
-    torch.testing.assert_close(SlidingWindows(module, (5, 6, 7), 0.5)(x), module(x))
+    torch.testing.assert_close(SlidingWindows(module, (5, 6, 7), 0.5, READING)(x), module(x))
 
 
 def test_a_net_that_gives_a_tuple_is_averaged_as_well():
@@ -93,7 +96,8 @@ def test_a_net_that_gives_a_tuple_is_averaged_as_well():
     x = torch.rand(1, 1, 6, 6, 6)
     pair = Pair()
     torch.testing.assert_close(
-        SlidingWindows(pair, (4, 4, 4), 0)(x), SlidingWindows(pair.net, (4, 4, 4), 0)(x)
+        SlidingWindows(pair, (4, 4, 4), 0, Reading(Part("0", (1, 2))))(x),
+        SlidingWindows(pair.net, (4, 4, 4), 0, READING)(x),
     )
 
 

@@ -184,11 +184,13 @@ def copy_of(model: Model) -> Model:
         ) from exc
     return Model(
         module,
-        model.class_names,
+        model.names,
         model.input_spec,
         str(model.device),
         model.architecture,
         output=model.outputs.kind,
+        scores=model.scores,
+        extra=model.extra,
     )
 
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.execution import inspecting, plain_errors
-from napari_cnnvis.models.outputs import first_scores
+from napari_cnnvis.models.scores import Reading
 
 __all__ = ["run_and_capture"]
 
 
 def run_and_capture(
-    module: nn.Module, x: Tensor, names: Collection[str], with_graph: bool
+    module: nn.Module, reading: Reading, x: Tensor, names: Collection[str], with_graph: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run a network once and keep what the named layers give.
 
@@ -23,6 +23,8 @@ def run_and_capture(
     ----------
     module : nn.Module
         Left as it was found.
+    reading : Reading
+        How it is run to its scores.
     x : Tensor, shape (1, channels, i, j, k)
     names : collection of str
         Modules that run once in a forward pass.
@@ -43,14 +45,19 @@ def run_and_capture(
         If a layer's output is overwritten later on even after a second try.
     """
     for copy in (False, True):  # copies only for networks that overwrite their activations
-        scores, outputs, versions = _run(module, x, names, with_graph, copy)
+        scores, outputs, versions = _run(module, reading, x, names, with_graph, copy)
         if all(outputs[name]._version == versions[name] for name in outputs):
             return scores, outputs
     raise MethodError("The network overwrites this layer's output; choose another layer.")
 
 
 def _run(
-    module: nn.Module, x: Tensor, names: Collection[str], with_graph: bool, copy: bool
+    module: nn.Module,
+    reading: Reading,
+    x: Tensor,
+    names: Collection[str],
+    with_graph: bool,
+    copy: bool,
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, int]]:
     outputs: dict[str, Tensor] = {}
     versions: dict[str, int] = {}
@@ -71,7 +78,7 @@ def _run(
                 layer.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
             )
         with inspecting(module), torch.set_grad_enabled(with_graph), plain_errors("running"):
-            scores = first_scores(module(x.clone()))
+            scores = reading.run(module, x.clone())
     finally:
         for handle in handles:
             handle.remove()

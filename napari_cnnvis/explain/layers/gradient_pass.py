@@ -74,7 +74,9 @@ def _pass(
     methods: Collection[Any],
 ) -> dict[str, dict[str, np.ndarray]]:
     """The cells of each layer by method, from one forward and one backward pass."""
-    raw, outputs = run_and_capture(model.module, model.tensor(channels), layers, with_graph=True)
+    raw, outputs = run_and_capture(
+        model.module, model.reading, model.tensor(channels), layers, with_graph=True
+    )
     with torch.enable_grad(), plain_errors("back-propagating to the target layer"):
         value = model.outputs.score(raw, target, score)[0]
         gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)

@@ -14,6 +14,7 @@ from napari_cnnvis.explain.common_parameters import alignment
 from napari_cnnvis.explain.layers.gradient_method import COARSE
 from napari_cnnvis.explain.method import Method
 from napari_cnnvis.explain.parameter import parameter
+from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.progress import Progress
 from napari_cnnvis.scan.volume import Scan, channels_of
 
@@ -84,6 +85,11 @@ class Cam(Method):
                 f"The class '{self.against}' is explained against itself; name another one."
             )
         conformed = model.conform(volume)
+        if not model.outputs.one_for_each:
+            raise MethodError(
+                f"CAM needs one output for each class; those of {model.architecture} are "
+                f"{OUTPUT_KINDS[model.outputs.kind]}. Use Grad-CAM."
+            )
         layers = model.layers(conformed.data.shape)
         if layers.cam_head is None:
             raise MethodError(layers.no_cam_reason)
@@ -96,7 +102,11 @@ class Cam(Method):
 
         def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
             _, outputs = run_and_capture(
-                model.module, model.tensor(channels), [name, head.linear], with_graph=False
+                model.module,
+                model.reading,
+                model.tensor(channels),
+                [name, head.linear],
+                with_graph=False,
             )
             maps = outputs[name][0]
             with torch.no_grad():

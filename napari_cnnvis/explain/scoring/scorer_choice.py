@@ -116,7 +116,7 @@ def choose_scorer(
     if engine == "full":
         return full("as asked for")
     try:
-        program = classify(trace(model.module, clean))
+        program = classify(trace(model.module, clean, model.reading))
         needed = kept_bytes(program, clean)
         free = _free_memory(clean.device)
         if needed > _MEMORY * free:

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.formats.program_vetting import PLAIN_NAME, vetted_copy, vetted_script
-from napari_cnnvis.models.model import COMMON_SHAPES
+from napari_cnnvis.models.probing import COMMON_SHAPES
 
 __all__ = ["LayerOutput", "read_exported", "read_torchscript"]
 

@@ -4,6 +4,9 @@ from torch import nn
 
 from napari_cnnvis.errors import ComputeError, MethodError
 from napari_cnnvis.explain.layers.capture import run_and_capture
+from napari_cnnvis.models.scores import Part, Reading
+
+READING = Reading(Part("", (1, 2)))  # two classes
 
 X = torch.rand(1, 1, 7, 7, 7)
 
@@ -23,27 +26,27 @@ def leaves_of(tensor):
 
 
 def test_graph_begins_at_the_layer(busy_net):
-    logits, outputs = run_and_capture(busy_net, X, ["4"], with_graph=True)
+    logits, outputs = run_and_capture(busy_net, READING, X, ["4"], with_graph=True)
     assert outputs["4"].grad_fn is None
     (leaf,) = leaves_of(logits)
     assert leaf is outputs["4"]
 
 
 def test_graph_of_several_layers_begins_at_the_first(busy_net):
-    logits, outputs = run_and_capture(busy_net, X, ["5", "0"], with_graph=True)
+    logits, outputs = run_and_capture(busy_net, READING, X, ["5", "0"], with_graph=True)
     (leaf,) = leaves_of(logits)
     assert leaf is outputs["0"]
     assert outputs["5"].grad_fn is not None
 
 
 def test_no_graph_unless_asked_for(busy_net):
-    logits, outputs = run_and_capture(busy_net, X, ["4"], with_graph=False)
+    logits, outputs = run_and_capture(busy_net, READING, X, ["4"], with_graph=False)
     assert not logits.requires_grad
     assert not outputs["4"].requires_grad
 
 
 def test_outputs_are_those_of_evaluation_mode(busy_net):
-    logits, outputs = run_and_capture(busy_net, X, ["0", "2", "4"], with_graph=True)
+    logits, outputs = run_and_capture(busy_net, READING, X, ["0", "2", "4"], with_graph=True)
     busy_net.eval()
     with torch.no_grad():
         for name in ("0", "2", "4"):
@@ -71,7 +74,7 @@ class Overwriting(nn.Module):
 @pytest.mark.parametrize("names", [["a"], ["b"], ["a", "b"]])
 def test_outputs_survive_overwriting(names, with_graph):
     net = Overwriting()
-    _, outputs = run_and_capture(net, X, names, with_graph)
+    _, outputs = run_and_capture(net, READING, X, names, with_graph)
     with torch.no_grad():
         a = net.a(X)
         expected = {"a": a, "b": net.b(a.relu())}
@@ -86,13 +89,13 @@ def test_layer_that_does_not_run(state_of):
     net.forward = lambda x: net[2](net[1](net[0](x)))
     before = state_of(net)
     with pytest.raises(MethodError, match="did not run its layer unused"):
-        run_and_capture(net, X, ["unused"], with_graph=True)
+        run_and_capture(net, READING, X, ["unused"], with_graph=True)
     assert state_of(net) == before
 
 
 def test_model_is_left_as_found(busy_net, state_of):
     before = state_of(busy_net)
-    run_and_capture(busy_net, X, ["2", "4"], with_graph=True)
+    run_and_capture(busy_net, READING, X, ["2", "4"], with_graph=True)
     assert state_of(busy_net) == before
 
 
@@ -100,5 +103,5 @@ def test_model_is_left_as_found_after_a_failure(busy_net, state_of):
     busy_net.append(nn.Linear(99, 2))
     before = state_of(busy_net)
     with pytest.raises(ComputeError):
-        run_and_capture(busy_net, X, ["2", "4"], with_graph=True)
+        run_and_capture(busy_net, READING, X, ["2", "4"], with_graph=True)
     assert state_of(busy_net) == before

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.execution import inspecting
-from napari_cnnvis.models.outputs import first_scores
+from napari_cnnvis.models.scores import Reading
 
 __all__ = ["CannotTrace", "Trace", "shape_of", "trace"]
 
@@ -20,12 +20,12 @@ __all__ = ["CannotTrace", "Trace", "shape_of", "trace"]
 class _Scores(nn.Module):
     """A network that gives its scores and nothing else, and leaves its input as it is."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, reading: Reading) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.reading = net, reading
 
     def forward(self, x: Tensor) -> Tensor:
-        return first_scores(self.net(x.clone()))
+        return self.reading.traced(self.net, x.clone())
 
 
 class CannotTrace(Exception):
@@ -52,7 +52,7 @@ class Trace:
     constants: dict[fx.Node, Tensor]
 
 
-def trace(module: nn.Module, example: Tensor) -> Trace:
+def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
     """Trace a classifier with ``torch.export``.
 
     Parameters
@@ -61,6 +61,8 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         Maps (n, channels, i, j, k) to logits (n, n_classes); left as it is.
     example : Tensor, shape (1, channels, i, j, k)
         An input; only its shape, type and device count.
+    reading : Reading
+        How the network is run to its scores.
 
     Raises
     ------
@@ -74,7 +76,9 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     try:
         with warnings.catch_warnings(), inspecting(module), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.export warns about its own code
-            program = export(_Scores(module), (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+            program = export(
+                _Scores(module, reading), (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False
+            )
             _without_dropout(program.graph)
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
@@ -114,6 +118,8 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         n for n in program.graph.nodes if n.op == "call_function" and n.target is not checks
     )
     output = next(n for n in program.graph.nodes if n.op == "output").args[0][0]
+    if str(shape_of(output)[0]) != str(shape_of(inputs[0])[0]):
+        raise CannotTrace("it does not give one row of scores for each scan")
     return Trace(calls, inputs[0], output, constants)
 
 

@@ -7,6 +7,9 @@ from torch.nn import functional as F
 from napari_cnnvis.explain.scoring.incremental.classify import classify
 from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer
 from napari_cnnvis.explain.scoring.incremental.trace import CannotTrace, trace
+from napari_cnnvis.models.scores import Part, Reading
+
+READING = Reading(Part("", (1, 2)))  # two classes
 
 SHAPE = (9, 10, 11)
 HEAD = ["GlobalPool", "Whole", "Whole"]
@@ -262,16 +265,16 @@ def test_tracing_leaves_the_module_as_it_was(busy_net, state_of, calls, fails):
     before = state_of(busy_net)
     if fails:
         with pytest.raises(CannotTrace):
-            trace(busy_net, torch.zeros(1, 3, *SHAPE))
+            trace(busy_net, torch.zeros(1, 3, *SHAPE), READING)
     else:
-        traced = trace(busy_net, torch.zeros(1, 1, *SHAPE))
+        traced = trace(busy_net, torch.zeros(1, 1, *SHAPE), READING)
         assert kinds(classify(traced))[:3] == ["Windowed", "BatchNorm", "Pointwise"]
     assert state_of(busy_net) == before
 
 
 def test_constants_are_the_networks_own_weights(gap_net):
     net = gap_net([conv()], 4)
-    held = {t.data_ptr() for t in trace(net, torch.zeros(1, 1, *SHAPE)).constants.values()}
+    held = {t.data_ptr() for t in trace(net, torch.zeros(1, 1, *SHAPE), READING).constants.values()}
     assert held == {p.data_ptr() for p in net.parameters()}
 
 

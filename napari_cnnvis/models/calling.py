@@ -1,0 +1,111 @@
+"""What a network is given when it is called: the scan, and what else it asks for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_cnnvis.errors import MethodError
+
+__all__ = ["PLAIN", "Call", "arguments_of", "ways_to_call"]
+
+#: keys that the scan may have in a dictionary of inputs
+_IMAGE_KEYS = ("image", "images", "img", "x", "input", "inputs", "scan", "data", "pixel_values")
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a network is called.
+
+    Attributes
+    ----------
+    key : str
+        The scan's key, for a network that takes a dictionary; else "".
+    extra : tuple of (name, values, axes)
+        Further arguments, held fixed: what they are called, plain numbers, and how many axes
+        the tensor of them has, the batch's included.
+    """
+
+    key: str = ""
+    extra: tuple[tuple[str, tuple[float, ...], int], ...] = ()
+
+    def run(self, module: nn.Module, x: Tensor) -> Any:
+        """What the network gives for inputs (n, c, i, j, k)."""
+        more = {name: _tensor(values, axes, x) for name, values, axes in self.extra}
+        if self.key:
+            return module({self.key: x, **more})
+        return module(x, **more)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The further arguments as they were given: a number, or a list of numbers."""
+        return {
+            name: values[0] if len(values) == 1 else list(values) for name, values, _ in self.extra
+        }
+
+
+#: with the scan and nothing else
+PLAIN = Call()
+
+
+def _tensor(values: tuple[float, ...], axes: int, x: Tensor) -> Tensor:
+    one = torch.tensor(values, dtype=x.dtype, device=x.device)
+    rows = one.expand(x.shape[0], len(values))
+    return rows[:, 0] if axes == 1 else rows
+
+
+def ways_to_call(module: nn.Module, extra: Mapping[str, Any] | None) -> list[Call]:
+    """Calls to try, the likeliest first: with the scan, or with a dictionary that holds it.
+
+    A number becomes a tensor (n,) or (n, 1), whichever the network takes.
+
+    Raises
+    ------
+    MethodError
+        If a further argument is not a number or some numbers, or the network knows none of
+        this name.
+    """
+    given = {name: _numbers(name, value) for name, value in (extra or {}).items()}
+    known = arguments_of(module)
+    unknown = [name for name in given if known is not None and name not in known]
+    shapes = [1, 2] if any(len(values) == 1 for values in given.values()) else [2]
+    axes = [
+        tuple((name, values, axis if len(values) == 1 else 2) for name, values in given.items())
+        for axis in shapes
+    ]
+    calls = [] if unknown else [Call("", more) for more in axes]
+    if known is not None and len(known) == 1:
+        calls += [Call(key, more) for key in _IMAGE_KEYS for more in axes]
+    if not calls:
+        raise MethodError(
+            f"The network takes no argument '{unknown[0]}'; besides the scan it takes "
+            f"{', '.join((known or [])[1:11]) or 'nothing'}."
+        )
+    return calls
+
+
+def arguments_of(module: nn.Module) -> list[str] | None:
+    """Names of the arguments of a network's ``forward``; None if they cannot be known."""
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return None
+    return [p.name for p in parameters]
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    many = value if isinstance(value, list | tuple) or hasattr(value, "__len__") else [value]
+    try:
+        return tuple(float(one) for one in many)
+    except (TypeError, ValueError) as exc:
+        raise MethodError(
+            f"The argument '{name}' of the network has to be a number or a list of numbers, not "
+            f"{value!r}."
+        ) from exc
