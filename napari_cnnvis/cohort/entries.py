@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_cnnvis.reading import source_file
+from napari_cnnvis.scan.opening import scan_stem
+
 __all__ = [
     "MISSING",
-    "SCAN_ENDINGS",
     "ScanEntry",
     "checked",
     "in_natural_order",
@@ -19,8 +21,6 @@ __all__ = [
     "with_distinct_names",
 ]
 
-#: files that count as scans when a folder is searched
-SCAN_ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".img")
 #: the problem of an entry whose file is not there
 MISSING = "missing file"
 
@@ -56,17 +56,14 @@ class ScanEntry:
 
 
 def stem(path: Path) -> str:
-    """A file's name without the ending of a scan."""
-    name = path.name
-    for ending in SCAN_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return path.stem
+    """A file's name without the ending of a scan; "run#1" for volume 1 of a 4D file."""
+    file, number = source_file(str(path))
+    return scan_stem(file) + ("" if number is None else f"#{number}")
 
 
 def checked(entry: ScanEntry) -> ScanEntry:
     """The entry, with its problem if its file is not there."""
-    if entry.problem or entry.path.is_file():
+    if entry.problem or Path(source_file(str(entry.path))[0]).is_file():
         return entry
     return replace(entry, problem="a folder, not a file" if entry.path.is_dir() else MISSING)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from napari_cnnvis.cohort.entries import SCAN_ENDINGS, ScanEntry, stem
+from napari_cnnvis.cohort.entries import ScanEntry, stem
 from napari_cnnvis.cohort.folders import scans_in_folder
 from napari_cnnvis.cohort.tables import scans_in_table
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.opening import SCAN_ENDINGS
 
 __all__ = ["TABLE_ENDINGS", "find_scans"]
 

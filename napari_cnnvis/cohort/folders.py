@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from napari_cnnvis.cohort.entries import (
-    SCAN_ENDINGS,
     ScanEntry,
     checked,
     in_natural_order,
@@ -16,6 +15,7 @@ from napari_cnnvis.cohort.entries import (
 )
 from napari_cnnvis.cohort.tables import read_rows
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.opening import SCAN_ENDINGS
 
 __all__ = ["scans_in_folder"]
 
