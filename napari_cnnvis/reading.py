@@ -16,6 +16,7 @@ __all__ = [
     "check_content",
     "check_fits",
     "check_plain",
+    "decoded",
     "is_gzip",
     "read_small",
     "source_file",
@@ -217,6 +218,16 @@ def read_small(path: Path) -> str:
     if path.stat().st_size > _SMALL:
         raise ValueError("too long")
     return path.read_text(encoding="utf-8")
+
+
+def decoded(raw: bytes) -> str:
+    """The text of a table in whatever encoding: UTF-8, UTF-16 or, as Excel saves it, Windows-1252."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", errors="replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", errors="replace")
 
 
 def source_file(source: str) -> tuple[str, int | None]:
