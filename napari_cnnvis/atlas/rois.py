@@ -19,8 +19,8 @@ from napari_cnnvis.atlas.lookup_tables import (
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.scan.axes import volumes_of
 from napari_cnnvis.scan.files import ImageFile, load_image
-from napari_cnnvis.scan.labels import whole_numbers
 from napari_cnnvis.scan.volume import Volume
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 
 __all__ = ["Rois", "read_rois", "rois_on", "with_names"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from napari_cnnvis.scan.opening import scan_stem
 __all__ = [
     "MISSING",
     "ScanEntry",
+    "ScanList",
     "checked",
     "in_natural_order",
     "stem",
@@ -53,6 +54,25 @@ class ScanEntry:
     label: str = ""
     subject: str = ""
     problem: str = ""
+
+
+class ScanList(list[ScanEntry]):
+    """The scans of a study, and what a user should know of how they and their labels were found.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        In plain words, such as that a table has no column with labels.
+
+    Examples
+    --------
+    >>> ScanList([], ("No labels.",)).notes
+    ('No labels.',)
+    """
+
+    def __init__(self, entries: Iterable[ScanEntry] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(entries)
+        self.notes = tuple(notes)
 
 
 def stem(path: Path) -> str:

@@ -21,7 +21,7 @@ from nibabel.orientations import (
 )
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.scan.labels import whole_numbers
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 
 __all__ = [
     "HEAD_FOUND",

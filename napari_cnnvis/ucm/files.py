@@ -21,7 +21,7 @@ from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.reading import check_fits, check_plain, unpacks_too_far
 from napari_cnnvis.scan.axes import volumes_of
 from napari_cnnvis.scan.files import load_image
-from napari_cnnvis.scan.labels import whole_numbers
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 from napari_cnnvis.ucm.forest import label_volume, leaf_order, sums_over_nodes
 from napari_cnnvis.ucm.ppm import level_folders, read_slices
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import napari_cnnvis as cv
 from napari_cnnvis.atlas.rois import read_rois
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.scan.labels import whole_numbers
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 from napari_cnnvis.ucm.files import read_levels
 
 SHAPE = (8, 8, 8)
