@@ -30,7 +30,6 @@ from napari_cnnvis.models.settings import Recipe
 
 __all__ = ["NetworkBox"]
 
-_NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
 _NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
 
 
@@ -183,7 +182,7 @@ class NetworkBox(QGroupBox):
 
     def _text(self) -> str:
         predictions = self._session.predictions
-        hint = _NO_SCAN if self.scan.layer is None else ""
+        hint = self.scan.hint
         if self.loaded is None:
             return hint or (_NO_MODEL if self.path is None else "")
         model = self.model
