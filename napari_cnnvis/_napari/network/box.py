@@ -110,6 +110,8 @@ class NetworkBox(QGroupBox):
 
     def _on_picked(self) -> None:
         self._session.choose(self.scan.layer, tuple(self.channels.layers))
+        if self.scan.layer is None:  # also where why there is none has changed
+            self.recognised.setText(self._text())
 
     def _on_scan(self) -> None:
         """The session has other layers as its input, chosen here or elsewhere."""
