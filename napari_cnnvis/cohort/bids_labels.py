@@ -20,6 +20,7 @@ from napari_cnnvis.errors import VolumeError
 
 __all__ = ["bids_labels"]
 
+_PARTICIPANTS = ("participants.tsv", "participants.csv")
 _IDS = ("participant_id", *(c for c in SUBJECT_COLUMNS if c != "participant_id"), "sub", "id")
 _SESSIONS = ("session_id", "session", "ses", "visit_id", "visit", "timepoint")
 #: what stands for no label
@@ -54,9 +55,10 @@ def bids_labels(
         a label; labels that contradict each other.
     """
     places = (folder, *folder.parents[:_LEVELS_UP])
-    root = next((place for place in places if (place / "participants.tsv").is_file()), folder)
-    notes = _Notes()
-    participants = _Labels.read(root / "participants.tsv", notes)
+    tables = (place / name for place in places for name in _PARTICIPANTS)
+    table = next((table for table in tables if table.is_file()), folder / _PARTICIPANTS[0])
+    root, notes = table.parent, _Notes()
+    participants = _Labels.read(table, notes)
     by_session: dict[Path, _Labels] = {}
     by_scan: dict[Path, dict[str, str]] = {}
     labels = []

@@ -94,6 +94,8 @@ def read_volumes(path: str | os.PathLike, most: int) -> list[Volume]:
 def _volume(file: ImageFile, path: Path, index: int | None) -> Volume:
     data, notes = one_volume(file.data, index, path)
     remedy = "in its header, such as with nibabel: image.header.set_xyzt_units('mm')"
+    if not isinstance(file.place.header, nib.Nifti1Header):
+        remedy = "where it is converted to NIfTI"
     where, unit = f"The header of {path.name}", unit_of(file.place.header)[0]
     check_spacing(file.place.affine, data.shape, where, unit, remedy)
     return Volume(
@@ -188,6 +190,16 @@ def _in_plain_words(path: Path) -> Iterator[None]:
         raise VolumeError(
             f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
             "Analyze, MINC ...)."
+        ) from exc
+    except ModuleNotFoundError as exc:
+        raise VolumeError(
+            f"{path} is in a format for which the package {exc.name} is needed: pip install {exc.name}."
+        ) from exc
+    except FileNotFoundError as exc:
+        lacking = Path(exc.filename).name if exc.filename else "another file"
+        raise VolumeError(
+            f"{path} is one part of a scan, and {lacking} is not next to it; copy all of them into one "
+            "folder."
         ) from exc
     except MemoryError as exc:
         raise VolumeError(

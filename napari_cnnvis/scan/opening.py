@@ -198,6 +198,9 @@ def opened_image(path: Path) -> Iterator[OpenedImage]:
         voxels, packed = parts["image"].path, parts["image"].packed
         usual = kind is None or _is_usual(kind, parts)
         image = _loaded(path, kind, parts, usual)
+        opened = getattr(image.dataobj, "file_like", None)
+        if opened is not None and hasattr(opened, "close"):  # nibabel leaves those of PAR/REC open
+            stack.callback(opened.close)
         notes = () if kind is None or usual else _said_of_names(kind, parts)
         yield OpenedImage(image, head.start, voxels, packed, notes)
 
@@ -312,6 +315,10 @@ def _by_name(path: Path, start: bytes) -> FileBasedImage:
         for place, mark, what, remedy in _FOREIGN:
             if start[place : place + len(mark)] == mark:
                 raise VolumeError(f"{path} is {what}, whatever its name says; {remedy}.") from None
+        if not start:
+            raise VolumeError(
+                f"{path} is packed, and nothing is in it; copy or download it again."
+            ) from None
         if not start.strip(b"\0"):
             raise VolumeError(f"{path} is filled with zeros; copy or download it again.") from None
         raise

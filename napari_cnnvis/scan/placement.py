@@ -94,10 +94,14 @@ def _of_nifti(image: Any, start: bytes, name: str) -> Place:
     header = _single(image.header)
     unit, shape = unit_of(header)[1], image.shape[:3]
     usable, unusable = {}, []
+    stored = type(header)(start[: header.sizeof_hdr], endianness=header.endianness, check=False)
+    sized = bool(np.isfinite(stored["pixdim"][1:4]).all() and (stored["pixdim"][1:4] != 0).all())
     for form in ("sform", "qform"):
-        if int(header[f"{form}_code"]) > 0:
-            affine = _form(header, form)
-            if affine is None or not _is_solid(affine):
+        # nibabel sets codes that there are not to 0, and sizes of 0 to 1
+        if int(stored[f"{form}_code"]) != 0:
+            affine = _form(header, form) if int(header[f"{form}_code"]) > 0 else None
+            lacks_size = form == "qform" and not sized and "sform" in usable
+            if affine is None or lacks_size or not _is_solid(affine):
                 unusable.append(form)
             else:
                 usable[form] = affine
@@ -111,8 +115,8 @@ def _of_nifti(image: Any, start: bytes, name: str) -> Place:
     for form in unusable:
         _drop(header, form)
     notes = _notes(usable, unusable, name)
-    if "sform" not in usable:
-        notes += _said_of_sizes(header, start, name)
+    if "sform" not in usable and not sized:
+        notes += (f"The header of {name} has a voxel size of 0, so 1 is taken; correct it.",)
     affine = next(iter(usable.values())) if usable else header.get_base_affine()
     if not _is_solid(affine):
         raise VolumeError(
@@ -173,33 +177,24 @@ def _notes(usable: dict[str, np.ndarray], unusable: list[str], name: str) -> tup
         return ()
     codes = [aff2axcodes(affine) for affine in usable.values()]
     sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in usable.values()]
-    about = ""
+    about, check = "", _CHECK
     if _left_right(codes[0]) != _left_right(codes[1]):
         about = "left and right"
     elif codes[0] != codes[1]:
         about = "where its axes point to"
     elif max((sizes[0] / sizes[1]).max(), (sizes[1] / sizes[0]).max()) > _UNLIKE:
-        about = "the size of its voxels"
+        about, check = "the size of its voxels", "check the size of something that you know"
     if not about:
         return ()
     return (
         f"The header of {name} says two things about {about}: its sform and its qform disagree. "
-        f"The sform is used; {_CHECK}.",
+        f"The sform is used; {check}.",
     )
 
 
 def _left_right(codes: tuple[str, ...]) -> tuple[int, str] | None:
     """The axis that runs from side to side, and where it points to; None where none does."""
     return next(((axis, code) for axis, code in enumerate(codes) if code in ("L", "R")), None)
-
-
-def _said_of_sizes(header: Any, start: bytes, name: str) -> tuple[str, ...]:
-    """What to say where nibabel has put 1 in the place of a voxel size that is none."""
-    size = header.sizeof_hdr
-    stored = type(header)(start[:size], endianness=header.endianness, check=False)["pixdim"][1:4]
-    if np.isfinite(stored).all() and (stored != 0).all():
-        return ()
-    return (f"The header of {name} has a voxel size of 0, so 1 is taken; correct it.",)
 
 
 def unit_of(header: Any) -> tuple[str, float]:

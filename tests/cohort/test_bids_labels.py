@@ -151,6 +151,12 @@ def test_ids_are_recognised_however_they_are_written(flat, column, style):
     assert [("leading zeros" in note) for note in found.notes] == [True] * changed
 
 
+def test_participants_may_be_a_csv(flat):
+    text = "sep=;\nparticipant_id;group\n" + "".join(f"{s};A\n" for s in SUBJECTS)
+    (flat / "participants.csv").write_bytes(text.encode("utf-8-sig"))
+    assert set(labels_of(find_scans(flat)).values()) == {"A"}
+
+
 def test_ids_that_differ_by_zeros_alone_are_not_mixed_up(tmp_path):
     for sub in ("1", "01"):
         touch(tmp_path / f"sub-{sub}/anat/sub-{sub}_T1w.nii.gz")

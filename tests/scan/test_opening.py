@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import lzma
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -141,6 +142,57 @@ def test_other_formats_under_a_scans_name_are_named(tmp_path, plain, kind, name,
     with pytest.raises(VolumeError) as caught:
         cv.read_volume(path)
     assert kind in plain(caught.value, path)
+
+
+NIBABELS = Path(nib.__file__).parent / "tests" / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("tiny.mnc", True),
+        ("scaled+tlrc.HEAD", True),
+        ("scaled+tlrc.BRIK", True),
+        ("phantom_EPI_asc_CLEAR_2_1.PAR#2", True),
+        ("minc1_4d.mnc#3", True),
+        ("anatomical.nii", True),
+        ("test.mgz#1", True),
+    ],
+)
+def test_nibabels_other_formats_say_how_they_lie(name, known):
+    if not (NIBABELS / name.partition("#")[0]).is_file():
+        pytest.skip("nibabel came without its test data")
+    volume = cv.read_volume(NIBABELS / name)
+    image = nib.load(NIBABELS / name.partition("#")[0])
+    np.testing.assert_allclose(volume.affine, image.affine, rtol=1e-6)
+    assert volume.orientation_known == known
+    data = np.asarray(image.dataobj)
+    data = data[..., int(name.partition("#")[2] or 0)] if data.ndim > 3 else data
+    np.testing.assert_allclose(volume.data, data, rtol=1e-6)
+    if "PAR" in name:
+        image.dataobj.file_like.close()
+
+
+def test_parts_and_packages_that_are_missing_are_named(tmp_path, plain):
+    for name in ("T2_.PAR", "small.mnc"):
+        if not (NIBABELS / name).is_file():
+            pytest.skip("nibabel came without its test data")
+        shutil.copy(NIBABELS / name, tmp_path)
+    with pytest.raises(VolumeError) as caught:
+        cv.read_volume(tmp_path / "T2_.PAR")
+    assert "T2_.REC is not next to it" in plain(caught.value, "T2_.PAR")
+    if importlib.util.find_spec("h5py") is None:
+        with pytest.raises(VolumeError) as caught:
+            cv.read_volume(tmp_path / "small.mnc")
+        assert "pip install h5py" in plain(caught.value, "small.mnc")
+
+
+def test_a_packed_file_without_content_is_said(tmp_path, plain):
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(b""))
+    with pytest.raises(VolumeError) as caught:
+        cv.read_volume(path)
+    assert "nothing is in it" in plain(caught.value, path)
 
 
 def test_surfaces_are_told_from_volumes(tmp_path, plain):

@@ -174,6 +174,10 @@ def test_forms_and_codes_are_kept_when_written_back(tmp_path, name, codes, endin
 # a form that cannot be used
 
 
+def no_such_code(header):
+    header["sform_code"] = 77
+
+
 def zero(header):
     for row in "xyz":
         header[f"srow_{row}"] = 0
@@ -214,7 +218,7 @@ def with_damage(path, *damages, **given):
     return path
 
 
-@pytest.mark.parametrize("damage", [zero, not_a_number, flat, in_other_unit])
+@pytest.mark.parametrize("damage", [zero, not_a_number, flat, in_other_unit, no_such_code])
 @pytest.mark.parametrize("name", NIFTI)
 def test_a_damaged_sform_gives_way_to_a_good_qform(tmp_path, name, damage):
     volume = cv.read_volume(with_damage(tmp_path / name, damage))
@@ -265,6 +269,8 @@ def test_a_voxel_size_of_0_is_said_where_it_counts(tmp_path):
     assert volume.spacing == (1.5, 1, 2.5)
     assert any("voxel size of 0" in note for note in volume.notes)
     assert not cv.read_volume(with_damage(tmp_path / "two.nii", no_size, codes=(4, 0))).notes
+    (note,) = cv.read_volume(with_damage(tmp_path / "pair1.img", no_size)).notes
+    assert "The qform" in note and "the sform is taken" in note
 
 
 def flipped(axis):
