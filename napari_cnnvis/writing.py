@@ -15,6 +15,8 @@ __all__ = ["PYTHON", "atomic_path", "check_folder", "check_output", "companion",
 
 #: how a caller in Python says that a file may be replaced
 PYTHON = "overwrite=True"
+#: endings of packed images
+_PACKED = (".gz", ".bz2", ".zst", ".xz")
 
 
 def check_output(
@@ -90,7 +92,8 @@ def _with(given: Path) -> list[Path]:
 def companion(path: str | os.PathLike) -> Path:
     """Where the JSON of an image lies: ``map.json`` beside ``map.nii.gz``."""
     path = Path(path)
-    plain = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    packing = next((end for end in _PACKED if path.name.lower().endswith(end)), "")
+    plain = path.name[: len(path.name) - len(packing)]
     return path.with_name((plain.rpartition(".")[0] or plain) + ".json")
 
 

@@ -228,7 +228,13 @@ def test_a_table_is_not_replaced_by_results_of_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.nii.gz", "a.json"), ("a.b.NII.GZ", "a.b.json"), ("a.mgz", "a.json"), ("a", "a.json")],
+    [
+        ("a.nii.gz", "a.json"),
+        ("a.b.NII.GZ", "a.b.json"),
+        ("a.mgz", "a.json"),
+        ("a", "a.json"),
+        ("a.nii.bz2", "a.json"),
+    ],
 )
 def test_the_json_of_an_image_lies_beside_it(name, expected):
     assert companion(f"folder/{name}").name == expected

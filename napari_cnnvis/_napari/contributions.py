@@ -8,12 +8,15 @@ from typing import Any
 from napari_cnnvis._napari.layers.maps import map_arguments, whole_map
 from napari_cnnvis._napari.layers.scans import layer_to_volume, volume_to_layer
 from napari_cnnvis.sample_data import sample_path
-from napari_cnnvis.scan.files import read_volume, write_volume
+from napari_cnnvis.scan.files import read_volumes, write_volume
+from napari_cnnvis.scan.opening import SCAN_ENDINGS
 
 __all__ = ["get_reader", "open_sample", "read_scans", "write_scan"]
 
 LayerData = tuple[Any, dict[str, Any], str]
-_ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".hdr", ".mnc")
+_ENDINGS = (*SCAN_ENDINGS, ".hdr", ".hdr.gz")
+#: so many volumes of a 4D file are opened, a layer each
+_MOST_LAYERS = 12
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
@@ -25,7 +28,10 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
 
 
 def read_scans(path: str | Sequence[str]) -> list[LayerData]:
-    """One image layer for each scan or saved map; what was doubtful is shown as a warning."""
+    """An image layer for each scan or saved map, or each of a few volumes of a 4D file.
+
+    What was doubtful is shown as a warning.
+    """
     from napari.utils.notifications import show_warning
 
     from napari_cnnvis.explain.record import read_record
@@ -35,10 +41,10 @@ def read_scans(path: str | Sequence[str]) -> list[LayerData]:
         if read_record(one) is not None:
             layers.append(_read_map(one))
             continue
-        volume = read_volume(one)
-        for note in volume.notes:
+        volumes = read_volumes(one, _MOST_LAYERS)
+        for note in dict.fromkeys(note for volume in volumes for note in volume.notes):
             show_warning(note)
-        layers.append((*volume_to_layer(volume), "image"))
+        layers += [(*volume_to_layer(volume), "image") for volume in volumes]
     return layers
 
 

@@ -17,9 +17,10 @@ from napari_cnnvis.atlas.lookup_tables import (
     table_beside,
 )
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.scan.files import load_image
-from napari_cnnvis.scan.headers import affine_in_mm
+from napari_cnnvis.scan.axes import volumes_of
+from napari_cnnvis.scan.files import ImageFile, load_image
 from napari_cnnvis.scan.volume import Volume
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 
 __all__ = ["Rois", "read_rois", "rois_on", "with_names"]
 
@@ -84,9 +85,10 @@ def read_rois(path: str | os.PathLike, table: str | os.PathLike | None = None) -
     {1: 'left', 2: 'right'}
     """
     path = Path(path)
-    image, data = load_image(path)
-    labels, notes = _labels_of(data, path.name)
-    rois = Rois(labels, affine_in_mm(image), {}, {}, str(path.absolute()))
+    file = load_image(path)
+    labels, notes = _labels_of(file, path)
+    notes = (*file.notes, *notes)
+    rois = Rois(labels, file.place.affine, {}, {}, str(path.absolute()))
     present = _present(labels)
     if not len(present):
         raise VolumeError(f"{path.name} has no region: all its voxels are 0.")
@@ -169,26 +171,31 @@ def rois_on(rois: Rois, volume: Volume) -> Rois:
     )
 
 
-def _labels_of(data: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels_of(file: ImageFile, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as int32 from what a file holds, and what to say of them."""
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
+    name = path.name
+    data, notes = volumes_of(file.data, path)
     if data.dtype.kind not in "biuf":
         raise VolumeError(f"{name} holds colours or complex numbers, not labels.")
     if data.ndim not in (3, 4) or 0 in data.shape:
         raise VolumeError(f"{name} has shape {data.shape}; a 3D label volume is needed.")
     if data.dtype.kind == "f":
         data = np.nan_to_num(data, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        if not (np.isfinite(data).all() and (data == np.rint(data)).all()):
-            what = "It may be a scan"
-            if data.min() >= 0 and data.max() <= 1:
-                what = "It may hold probabilities"
-            raise VolumeError(
-                f"{name} does not hold labels: some of its values are no whole numbers. {what}; "
-                "choose a label volume, such as the atlas's maximum probability map."
-            )
+    whole = whole_numbers(data, file.step)
+    if whole is None:
+        what = "It may be a scan"
+        if data.min() >= 0 and data.max() <= 1:
+            what = "It may hold probabilities"
+        raise VolumeError(
+            f"{name} does not hold labels: some of its values are no whole numbers. {what}; "
+            "choose a label volume, such as the atlas's maximum probability map."
+        )
+    if data.dtype.kind == "f" and (off := float(np.abs(data - whole).max())):
+        notes += (f"Values of {name} are up to {off:.1g} off whole numbers, and were rounded.",)
+    data = whole
     if data.ndim == 4:
-        return _merged_masks(data, name)
+        labels, said = _merged_masks(data, name)
+        return labels, notes + said
     limits = np.iinfo(np.int32)
     if data.min() < limits.min or data.max() > limits.max:
         raise VolumeError(f"{name} has labels beyond {limits.max}; renumber them.")
@@ -198,7 +205,7 @@ def _labels_of(data: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]
             f"{name} has more than {_MOST} different values, so it seems to be a scan; choose a "
             "label volume."
         )
-    return labels, ()
+    return labels, notes
 
 
 def _merged_masks(data: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.reading import source_file
 from napari_cnnvis.writing import companion, is_same_file
 
 __all__ = ["HOW", "add_overwrite", "check_outputs", "given_files"]
@@ -33,7 +34,8 @@ def given_files(options: argparse.Namespace) -> list[str]:
         given = getattr(options, name, None)
         for value in given if isinstance(given, list) else [given]:
             parts = (str(value), str(value).partition("=")[2])  # NAME=FILE
-            files += [part for part in parts if value is not None and os.path.exists(part)]
+            named = [source_file(part)[0] for part in parts if value is not None]
+            files += [file for file in named if os.path.exists(file)]
     return files
 
 

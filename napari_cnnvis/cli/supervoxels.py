@@ -73,4 +73,6 @@ def _supervoxels(options: argparse.Namespace) -> int:
     print(
         f"{hierarchy.n_leaves} supervoxels, levels of {counts} regions, written to {options.output}"
     )
+    for note in volume.notes:
+        print(f"note: {note}")
     return 0

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_cnnvis.reading import source_file
+from napari_cnnvis.scan.opening import scan_stem
+
 __all__ = [
     "MISSING",
-    "SCAN_ENDINGS",
     "ScanEntry",
+    "ScanList",
     "checked",
     "in_natural_order",
     "stem",
     "with_distinct_names",
 ]
 
-#: files that count as scans when a folder is searched
-SCAN_ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".img")
 #: the problem of an entry whose file is not there
 MISSING = "missing file"
 
@@ -55,18 +56,34 @@ class ScanEntry:
     problem: str = ""
 
 
+class ScanList(list[ScanEntry]):
+    """The scans of a study, and what a user should know of how they and their labels were found.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        In plain words, such as that a table has no column with labels.
+
+    Examples
+    --------
+    >>> ScanList([], ("No labels.",)).notes
+    ('No labels.',)
+    """
+
+    def __init__(self, entries: Iterable[ScanEntry] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(entries)
+        self.notes = tuple(notes)
+
+
 def stem(path: Path) -> str:
-    """A file's name without the ending of a scan."""
-    name = path.name
-    for ending in SCAN_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return path.stem
+    """A file's name without the ending of a scan; "run#1" for volume 1 of a 4D file."""
+    file, number = source_file(str(path))
+    return scan_stem(file) + ("" if number is None else f"#{number}")
 
 
 def checked(entry: ScanEntry) -> ScanEntry:
     """The entry, with its problem if its file is not there."""
-    if entry.problem or entry.path.is_file():
+    if entry.problem or Path(source_file(str(entry.path))[0]).is_file():
         return entry
     return replace(entry, problem="a folder, not a file" if entry.path.is_dir() else MISSING)
 

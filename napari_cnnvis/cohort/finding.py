@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from napari_cnnvis.cohort.entries import SCAN_ENDINGS, ScanEntry, stem
+from napari_cnnvis.cohort.entries import ScanEntry, ScanList, stem
 from napari_cnnvis.cohort.folders import scans_in_folder
 from napari_cnnvis.cohort.tables import scans_in_table
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.opening import SCAN_ENDINGS
 
 __all__ = ["TABLE_ENDINGS", "find_scans"]
 
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 
 
-def find_scans(path: str | os.PathLike) -> list[ScanEntry]:
+def find_scans(path: str | os.PathLike) -> ScanList:
     """The scans of a study.
 
     Parameters
@@ -28,9 +29,10 @@ def find_scans(path: str | os.PathLike) -> list[ScanEntry]:
 
     Returns
     -------
-    list of ScanEntry
-        Scans of a folder by name, those of a table in its order. Files that are not
-        there are listed too, with their problem.
+    ScanList
+        A list of `ScanEntry`: scans of a folder by name, those of a table in its order. Files
+        that are not there are listed too, with their problem. Its `notes` say what was not
+        found, such as labels.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def find_scans(path: str | os.PathLike) -> list[ScanEntry]:
     if path.name.lower().endswith(TABLE_ENDINGS):
         return scans_in_table(path)
     if path.name.lower().endswith(SCAN_ENDINGS):
-        return [ScanEntry(path, stem(path))]
+        return ScanList([ScanEntry(path, stem(path))])
     raise VolumeError(
         f"{path.name} is neither a folder, a table ({', '.join(TABLE_ENDINGS)}) nor a scan "
         f"({', '.join(SCAN_ENDINGS)})."

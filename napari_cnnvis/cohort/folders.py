@@ -4,57 +4,61 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from napari_cnnvis.cohort.bids_labels import bids_labels
 from napari_cnnvis.cohort.entries import (
-    SCAN_ENDINGS,
     ScanEntry,
+    ScanList,
     checked,
     in_natural_order,
     stem,
     with_distinct_names,
 )
-from napari_cnnvis.cohort.tables import read_rows
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.opening import SCAN_ENDINGS
 
 __all__ = ["scans_in_folder"]
 
 #: sub-XX/ses-YY/anat/..._T1w.nii.gz
 _BIDS = re.compile(r"(?:^|/)(sub-[^/]+)/(?:(ses-[^/]+)/)?anat/[^/]*_T1w\.nii(?:\.gz)?$")
-#: columns of participants.tsv that say what a subject has, the first that is there counts
-_LABELS = ("label", "diagnosis", "group", "dx")
 #: folders of a BIDS data set whose images are not the data set's own scans
 _NOT_RAW = {"derivatives", "sourcedata", "code"}
 
 
-def scans_in_folder(folder: Path) -> list[ScanEntry]:
+def scans_in_folder(folder: Path) -> ScanList:
     """Every scan in a folder and the folders in it.
 
-    In a BIDS tree these are the T1-weighted images, called sub-XX_ses-YY, with labels
-    of ``participants.tsv`` where it has a column label, diagnosis, group or dx.
+    In a BIDS tree these are the T1-weighted images, called sub-XX_ses-YY, with their
+    labels (see `bids_labels`).
 
     Raises
     ------
     VolumeError
         If there is none.
     """
+    notes: tuple[str, ...] = ()
     files = _scan_files(folder)
     found = [(path, _BIDS.search(path.relative_to(folder.parent).as_posix())) for path in files]
     bids = [(path, match) for path, match in found if match]
     if bids:
         raw = [b for b in bids if not _NOT_RAW & set(b[0].relative_to(folder).parts)]
-        labels = _participants(folder)
         entries = [
-            ScanEntry(path, "_".join(filter(None, m.groups())), labels.get(m[1], ""), m[1])
-            for path, m in raw or bids
+            ScanEntry(path, "_".join(filter(None, match.groups())), subject=match[1])
+            for path, match in raw or bids
         ]
+        sessions = [match[2] or "" for _, match in raw or bids]
+        labels, notes = bids_labels(folder, entries, sessions)
+        entries = [replace(e, label=label) for e, label in zip(entries, labels, strict=True)]
     else:
         entries = [ScanEntry(path, stem(path)) for path in files]
     if not entries:
         raise VolumeError(
             f"There are no scans ({', '.join(SCAN_ENDINGS)}) in {folder} or the folders in it."
         )
-    return in_natural_order(with_distinct_names([checked(entry) for entry in entries]))
+    entries = in_natural_order(with_distinct_names([checked(entry) for entry in entries]))
+    return ScanList(entries, notes)
 
 
 def _scan_files(folder: Path) -> list[Path]:
@@ -65,17 +69,3 @@ def _scan_files(folder: Path) -> list[Path]:
             if name.lower().endswith(SCAN_ENDINGS) and not name.startswith("."):
                 files.append(Path(place, name))
     return files
-
-
-def _participants(folder: Path) -> dict[str, str]:
-    """Label of each subject; none where the table is not there or not of this kind."""
-    path = folder / "participants.tsv"
-    try:
-        rows = read_rows(path, needs="participant_id")
-    except VolumeError:
-        return {}
-    column = next((c for c in _LABELS if rows and c in rows[0][1]), None)
-    if column is None:
-        return {}
-    absent = ("", "n/a")
-    return {row["participant_id"]: row[column] for _, row in rows if row[column] not in absent}

@@ -13,15 +13,15 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.explain.request import ExplainRequest
+from napari_cnnvis.reading import source_file
+from napari_cnnvis.scan.opening import files_of
 from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["ResultKeys", "scan_hash"]
 
-_PARTNER = {".img": ".hdr", ".hdr": ".img"}
-
 
 def scan_hash(path: Path) -> str:
-    """SHA-256 of a scan's file, or of both files of a header and its image (32 hex digits).
+    """SHA-256 of a scan's file, or of all files of a pair (32 hex digits).
 
     A file that was not written to since it was last asked for is not read again.
 
@@ -30,13 +30,10 @@ def scan_hash(path: Path) -> str:
     VolumeError
         If it cannot be read.
     """
+    name, number = source_file(str(path))
     try:
-        files = [path]
-        partner = _PARTNER.get(path.suffix.lower())
-        if partner is not None and path.with_suffix(partner).exists():
-            files.append(path.with_suffix(partner))
-        about = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return _digest([_content_hash(*one) for one in about])
+        about = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files_of(Path(name))]
+        return _digest([_content_hash(*one) for one in about] + [number] * (number is not None))
     except OSError as exc:
         raise VolumeError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -15,19 +16,23 @@ from nibabel.spatialimages import SpatialImage
 
 from napari_cnnvis.errors import VolumeError, shortened
 from napari_cnnvis.reading import check_plain, source_file
-from napari_cnnvis.scan.headers import (
-    affine_in_mm,
-    affine_in_unit,
-    check_extensions,
-    check_size,
-    orientation_known,
-    orientation_notes,
-    unit_of,
-)
+from napari_cnnvis.scan.axes import one_volume, volumes_of
+from napari_cnnvis.scan.headers import check_extensions, check_size
+from napari_cnnvis.scan.opening import opened_image, scan_stem
+from napari_cnnvis.scan.placement import Place, affine_in_unit, place_of, unit_of
 from napari_cnnvis.scan.volume import Volume, check_spacing
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output
 
-__all__ = ["WRITABLE", "check_writable", "load_image", "read_volume", "write_volume"]
+__all__ = [
+    "WRITABLE",
+    "ImageFile",
+    "check_writable",
+    "load_image",
+    "read_place",
+    "read_volume",
+    "read_volumes",
+    "write_volume",
+]
 
 #: file endings that nibabel writes and this package offers for saving
 WRITABLE = (".nii", ".nii.gz", ".mgz", ".mgh")
@@ -41,14 +46,15 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     Parameters
     ----------
     path : path-like
-        The file.
+        The file; what is in it counts, not its name. ``run.nii.gz#1`` is volume 1 of a 4D file.
     index : int, optional
         Which volume of a 4D file to take.
 
     Returns
     -------
     Volume
-        With the file's own axes; trailing axes of length one are dropped.
+        With the file's own axes; those of length one are dropped where three others are left.
+        In `notes` is what the file does not say, or says twice.
 
     Raises
     ------
@@ -62,31 +68,71 @@ def read_volume(path: str | os.PathLike, index: int | None = None) -> Volume:
     >>> cv.read_volume(sample_path("mni152_t1_2mm.nii.gz"))
     Volume(mni152_t1_2mm, 110 x 110 x 110 voxels of 2 x 2 x 2 mm, RAS)
     """
-    path = Path(path)
-    image, data = load_image(path, np.float32)
-    name = path.name
-    for ending in (".gz", path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix):
-        name = name.removesuffix(ending)
-    data = _one_volume(data, index, path)
-    affine = affine_in_mm(image)
+    name, number = source_file(os.fspath(path))
+    path, index = Path(name), number if index is None else index
+    return _volume(load_image(path, np.float32), path, index)
+
+
+def read_volumes(path: str | os.PathLike, most: int) -> list[Volume]:
+    """All volumes of a file, such as "run#0" and "run#1", if there are no more than `most`.
+
+    Raises
+    ------
+    VolumeError
+        As `read_volume`, which says how to choose one where there are more.
+    """
+    name, number = source_file(os.fspath(path))
+    path = Path(name)
+    file = load_image(path, np.float32)
+    volumes, _ = volumes_of(file.data, path)
+    if number is not None or volumes.ndim <= 3 or volumes.shape[3] > most:
+        return [_volume(file, path, number)]
+    several = (_volume(file, path, index) for index in range(volumes.shape[3]))
+    return [replace(one, name=f"{one.name}#{n}") for n, one in enumerate(several)]
+
+
+def _volume(file: ImageFile, path: Path, index: int | None) -> Volume:
+    data, notes = one_volume(file.data, index, path)
     remedy = "in its header, such as with nibabel: image.header.set_xyzt_units('mm')"
-    where = f"The header of {path.name}"
-    check_spacing(affine, data.shape, where, unit_of(image.header)[0], remedy)
+    if not isinstance(file.place.header, nib.Nifti1Header):
+        remedy = "where it is converted to NIfTI"
+    where, unit = f"The header of {path.name}", unit_of(file.place.header)[0]
+    check_spacing(file.place.affine, data.shape, where, unit, remedy)
     return Volume(
         data,
-        affine,
-        name,
-        image.header.copy(),
-        orientation_known(image),
-        orientation_notes(image, path.name),
+        file.place.affine,
+        scan_stem(path),
+        file.place.header,
+        file.place.orientation_known,
+        (*file.notes, *notes),
         source=str(path.absolute()) + ("" if index is None else f"#{index}"),
     )
 
 
-def load_image(
-    path: str | os.PathLike, dtype: type[np.number] | None = None
-) -> tuple[nib.spatialimages.SpatialImage, np.ndarray]:
-    """An image file that nibabel reads, and its voxels.
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """What an image file holds.
+
+    Attributes
+    ----------
+    data : array
+        With all axes of the file.
+    place : Place
+        Where it lies.
+    step : float
+        Between the values that it can store; 0 where they are not scaled.
+    notes : tuple of str
+        What was assumed, in plain words.
+    """
+
+    data: np.ndarray
+    place: Place
+    step: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def load_image(path: str | os.PathLike, dtype: type[np.number] | None = None) -> ImageFile:
+    """Read an image file that nibabel reads, with its voxels.
 
     Parameters
     ----------
@@ -100,20 +146,60 @@ def load_image(
         If there is no such file, or it is not an image that can be read to its end.
     """
     path = check_plain(path, "an image file such as scan.nii.gz")
-    try:
+    with _in_plain_words(path):
         check_extensions(path)
-        image = cast(SpatialImage, nib.load(path))
-        end = check_size(image, path)
-        plain = image.get_data_dtype().kind in "biuf"  # what else there is, Volume refuses
-        data = np.asarray(image.dataobj, dtype=dtype if plain else None)
-        if path.name.lower().endswith((".gz", ".mgz")):
-            _check_gzip(path, end + _TAIL)
+        with opened_image(path) as opened:
+            end = check_size(opened, path)
+            image = opened.image
+            plain = image.get_data_dtype().kind in "biuf"  # what else there is, Volume refuses
+            data = np.asarray(image.dataobj, dtype=dtype if plain else None)
+            place = place_of(opened, path.name)
+        if opened.packed[:1] == ("gzip",):
+            _check_gzip(opened.voxels, end + _TAIL)
+    slope = np.abs(np.asarray(getattr(image.dataobj, "slope", 1.0), dtype=float)).max()
+    step = float(slope) if image.get_data_dtype().kind in "iu" and slope != 1 else 0.0
+    return ImageFile(data, place, step, (*opened.notes, *place.notes))
+
+
+def read_place(path: str | os.PathLike) -> tuple[tuple[int, ...], Place]:
+    """The shape of an image, or of a volume of it (``run.nii.gz#1``), and where it lies.
+
+    By its header; its voxels are not read.
+
+    Raises
+    ------
+    VolumeError
+        If there is no such file, or its header cannot be read.
+    """
+    name, number = source_file(os.fspath(path))
+    path = check_plain(name, "an image file such as scan.nii.gz")
+    with _in_plain_words(path):
+        check_extensions(path)
+        with opened_image(path) as opened:
+            shape = tuple(map(int, opened.image.shape))
+            return shape if number is None else shape[:3], place_of(opened, path.name)
+
+
+@contextlib.contextmanager
+def _in_plain_words(path: Path) -> Iterator[None]:
+    try:
+        yield
     except VolumeError:
         raise
     except ImageFileError as exc:
         raise VolumeError(
             f"{path} is not an image that nibabel can read (NIfTI .nii/.nii.gz, .mgz, "
             "Analyze, MINC ...)."
+        ) from exc
+    except ModuleNotFoundError as exc:
+        raise VolumeError(
+            f"{path} is in a format for which the package {exc.name} is needed: pip install {exc.name}."
+        ) from exc
+    except FileNotFoundError as exc:
+        lacking = Path(exc.filename).name if exc.filename else "another file"
+        raise VolumeError(
+            f"{path} is one part of a scan, and {lacking} is not next to it; copy all of them into one "
+            "folder."
         ) from exc
     except MemoryError as exc:
         raise VolumeError(
@@ -123,7 +209,6 @@ def load_image(
     except Exception as exc:  # nibabel raises a dozen kinds on damaged bytes
         reason = shortened(str(exc).partition("\n")[0]).rstrip(" .")
         raise VolumeError(f"{path} is damaged or incomplete: {reason}. Copy it again.") from exc
-    return image, data
 
 
 def _check_gzip(path: Path, limit: int) -> None:
@@ -139,26 +224,12 @@ def _check_gzip(path: Path, limit: int) -> None:
                 )
 
 
-def _one_volume(data: np.ndarray, index: int | None, path: Path) -> np.ndarray:
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim == 4:
-        if index is None:
-            raise VolumeError(
-                f"{path} holds {data.shape[3]} volumes (4D); choose one, "
-                "e.g. read_volume(path, index=0)."
-            )
-        if not 0 <= index < data.shape[3]:
-            raise VolumeError(f"{path} has volumes 0 to {data.shape[3] - 1}; {index} is not one.")
-        data = data[..., index]
-    return data
-
-
 def write_volume(volume: Volume, path: str | os.PathLike, overwrite: bool = False) -> Path:
     """Write a volume as float32 NIfTI (``.nii``, ``.nii.gz``) or MGH (``.mgz``, ``.mgh``).
 
     The file gets the affine of the volume, and the sform and qform codes and the unit of
     length of the file that it came from. It is written beside the target and moved into place.
+    MGH cannot say a voxel size without an orientation; where that is unknown, choose NIfTI.
 
     Parameters
     ----------
@@ -185,7 +256,7 @@ def write_volume(volume: Volume, path: str | os.PathLike, overwrite: bool = Fals
     """
     path = check_writable(path, [source_file(volume.source)[0]], overwrite)
     if path.name.endswith((".mgz", ".mgh")):
-        image: SpatialImage = nib.MGHImage(volume.data, volume.affine)
+        image: SpatialImage = _mgh(volume)
     else:
         image = _nifti(volume)
     with atomic_path(path) as temporary:
@@ -219,12 +290,22 @@ def check_writable(
     return check_output(path, inputs, overwrite, how)
 
 
+def _mgh(volume: Volume) -> nib.MGHImage:
+    image = nib.MGHImage(volume.data, volume.affine)
+    silent = nib.MGHImage.header_class()
+    silent.set_data_shape(volume.shape)
+    if not volume.orientation_known and np.allclose(volume.affine, silent.get_affine()):
+        image.header["goodRASFlag"] = 0  # as in the file that it came from
+    return image
+
+
 def _nifti(volume: Volume) -> nib.Nifti1Image:
-    if type(volume.header) is nib.Nifti1Header:
+    if isinstance(volume.header, nib.Nifti1Header):
         header = volume.header.copy()
         header.set_data_dtype(np.float32)
         header["cal_min"] = header["cal_max"] = 0
-        return nib.Nifti1Image(volume.data, affine_in_unit(volume.affine, header), header)
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        return kind(volume.data, affine_in_unit(volume.affine, header), header)
     image = nib.Nifti1Image(volume.data, volume.affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(volume.affine, code=2 if volume.orientation_known else 0)

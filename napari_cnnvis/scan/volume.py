@@ -21,6 +21,7 @@ from nibabel.orientations import (
 )
 
 from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 
 __all__ = [
     "HEAD_FOUND",
@@ -29,6 +30,7 @@ __all__ = [
     "channels_of",
     "check_spacing",
     "constant_note",
+    "is_scan_spacing",
 ]
 
 #: what the head of a scan without a mask of its own is called
@@ -141,6 +143,8 @@ class Volume:
                 f"{named} has {_size(mask.shape)} voxels, but '{self.name}' {_size(self.shape)}; "
                 "give a mask on the scan's own grid, or resample it to the scan first."
             )
+        whole = whole_numbers(mask)  # of a file that is scaled, 0 can be a hair off
+        mask = mask if whole is None else whole
         if not mask.any():
             raise VolumeError(
                 f"{named} is empty (0 everywhere); give one that is not 0 inside the head."
@@ -285,13 +289,20 @@ def orientation_change(affine: np.ndarray, orientation: str) -> np.ndarray:
     return ornt_transform(io_orientation(affine), axcodes2ornt(letters))
 
 
+def is_scan_spacing(affine: np.ndarray, shape: Sequence[int]) -> bool:
+    """Whether voxels have sizes that those of a head scan may have; one of 0 is not judged here."""
+    low, high = _SPACING_LIMITS
+    sizes = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    return all(n <= 1 or s <= 0 or low <= s <= high for n, s in zip(shape, sizes, strict=False))
+
+
 def check_spacing(
     affine: np.ndarray, shape: Sequence[int], where: str, unit: str, remedy: str
 ) -> None:
     """Raise if voxels are so small or large that the unit of length must be another one."""
-    low, high = _SPACING_LIMITS
-    sizes = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
-    if any(n > 1 and s > 0 and not low <= s <= high for n, s in zip(shape, sizes, strict=False)):
+    if not is_scan_spacing(affine, shape):
+        low, high = _SPACING_LIMITS
+        sizes = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
         millimetres = " x ".join(f"{s:.3g}" for s in sizes)
         raise VolumeError(
             f"{where} says that its unit is {unit} and its voxels have {millimetres} mm, which no scan "

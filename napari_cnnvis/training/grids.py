@@ -12,9 +12,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
-from napari_cnnvis.reading import check_plain
 from napari_cnnvis.scan.conform import InputSpec
-from napari_cnnvis.scan.headers import affine_in_mm
+from napari_cnnvis.scan.files import read_place
 
 __all__ = ["Grid", "completed", "other_grids", "read_grid", "unlike_most"]
 
@@ -46,10 +45,9 @@ class Grid:
 def read_grid(path: Path) -> Grid | None:
     """The grid of a scan, None if its header cannot be read or it is not one volume."""
     try:
-        image = nib.load(check_plain(path, "an image file"))
-        header, affine = image.header, affine_in_mm(image)
-        known = not hasattr(header, "get_sform") or header["sform_code"] or header["qform_code"]
-        shape = tuple(n for n in image.shape if n > 1)
+        shape, place_in_space = read_place(path)
+        affine, known = place_in_space.affine, place_in_space.orientation_known
+        shape = tuple(n for n in shape if n > 1)
         spacing = np.round(nib.affines.voxel_sizes(affine), 2)
         if len(shape) != 3:
             return None

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_cnnvis.cohort.tables import read_rows, scans_in_table
+from napari_cnnvis.cohort.tables import (
+    first_of,
+    label_column,
+    read_rows,
+    scans_in_table,
+    without_labels,
+)
 from napari_cnnvis.errors import VolumeError
 
 __all__ = ["LabelledScan", "Study", "StudyProblems", "read_study"]
@@ -97,8 +103,8 @@ def read_study(
     Parameters
     ----------
     table : path-like
-        CSV, with commas, semicolons or tabs. Paths are absolute or relative to it. A
-        column Subject says whose scan it is: all scans of a subject stay on one side of
+        CSV, with commas, semicolons or tabs. Paths are absolute or relative to it. The classes
+        may be in a column Diagnosis, Group or DX as well. A column Subject says whose scan it is: all scans of a subject stay on one side of
         every fold. A column Session tells the scans of a subject apart.
     classes : sequence of str, optional
         The classes in the order of the network's outputs; by default the labels in
@@ -116,9 +122,10 @@ def read_study(
     """
     table = Path(table)
     rows = read_rows(table, needs="path")
-    if rows and "label" not in rows[0][1]:
+    columns = list(rows[0][1]) if rows else []
+    if rows and label_column(columns) is None:
         raise VolumeError(
-            f"{table.name} has no column 'Label'; name the column with the classes 'Label'."
+            f"{without_labels(table.name, columns)}. Name the column with the classes 'Label'."
         )
     entries = scans_in_table(table)
     found = sorted({entry.label for entry in entries if entry.label})
@@ -130,7 +137,7 @@ def read_study(
         )
     problems: list[tuple[int, str]] = []
     scans, first_rows, sessions, left_out = [], {}, {}, 0
-    by_session = bool(rows) and "session" in rows[0][1]
+    sessions_in = first_of(("session", "session_id"), columns)
     for (number, row), entry in zip(rows, entries, strict=True):
         if entry.label not in classes:
             if skip_other_labels and entry.label:
@@ -147,8 +154,8 @@ def read_study(
             problems.append((number, f"the same file as row {first_rows[place]}: {entry.path}"))
             continue
         first_rows[place] = number
-        visit = (entry.subject, row.get("session", ""))
-        if by_session and entry.subject and visit in sessions:
+        visit = (entry.subject, row.get(sessions_in or "", ""))
+        if sessions_in and entry.subject and visit in sessions:
             problems.append(
                 (number, f"duplicate subject {visit[0]}, session {visit[1]}: row {sessions[visit]}")
             )

@@ -19,7 +19,9 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError, VolumeError
 from napari_cnnvis.reading import check_fits, check_plain, unpacks_too_far
+from napari_cnnvis.scan.axes import volumes_of
 from napari_cnnvis.scan.files import load_image
+from napari_cnnvis.scan.whole_numbers import whole_numbers
 from napari_cnnvis.ucm.forest import label_volume, leaf_order, sums_over_nodes
 from napari_cnnvis.ucm.ppm import level_folders, read_slices
 from napari_cnnvis.writing import PYTHON, atomic_path, check_output
@@ -234,7 +236,8 @@ def _levels_of(path: Path) -> list[np.ndarray]:
         with _opened(path) as file:
             labels = np.lib.format.read_array(file, allow_pickle=False)
         return _split(labels, 0, path)
-    return _split(load_image(path)[1], -1, path)
+    image = load_image(path)
+    return _split(volumes_of(image.data, path)[0], -1, path, image.step)
 
 
 def _array_of_labels(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
@@ -249,19 +252,20 @@ def _array_of_labels(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
     return next(iter(arrays.values()))
 
 
-def _split(labels: np.ndarray, level_axis: int, path: Path) -> list[np.ndarray]:
+def _split(labels: np.ndarray, level_axis: int, path: Path, step: float = 0.0) -> list[np.ndarray]:
     """The 3D label volumes in a 3D or 4D array, as integers."""
     if labels.ndim not in (3, 4) or 0 in labels.shape:
         raise VolumeError(
             f"{path} has shape {labels.shape}; label volumes are 3D, or 4D with one for each level."
         )
     if labels.dtype.kind == "f":
-        if not (labels == np.rint(labels)).all() or np.abs(labels).max() > 2**53:
+        whole = whole_numbers(labels, step)
+        if whole is None or np.abs(whole).max() > 2**53:
             raise VolumeError(
                 f"{path} holds fractions; labels have to be whole numbers. Choose the "
                 "segmentation, not the scan or a probability map."
             )
-        labels = labels.astype(np.int64)
+        labels = whole.astype(np.int64)
     if labels.dtype.kind not in "biu":
         raise VolumeError(f"{path} holds {labels.dtype} values; labels have to be whole numbers.")
     native = np.uint8 if labels.dtype.kind == "b" else labels.dtype.newbyteorder("=")

@@ -6,7 +6,9 @@ from napari.layers import Image
 from npe2 import PluginManifest
 from npe2.manifest.utils import import_python_name
 
+from napari_cnnvis._napari.contributions import get_reader
 from napari_cnnvis.sample_data import sample_networks, sample_path
+from napari_cnnvis.scan.opening import SCAN_ENDINGS
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,13 @@ def test_sample_networks_know_their_classes_and_tell_the_samples_apart():
 def test_shipped_files_stay_small():
     folder = sample_path("mni152_t1_2mm.nii.gz").parent
     assert sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) < 25e6
+
+
+def test_the_manifest_offers_what_the_reader_takes():
+    (reader,) = PluginManifest.from_distribution("napari-cnnvis").contributions.readers
+    patterns = reader.filename_patterns
+    assert {f"*{ending}" for ending in (*SCAN_ENDINGS, ".hdr", ".hdr.gz")} == set(patterns)
+    for pattern in patterns:
+        name = pattern.replace("*", "a")
+        assert get_reader(name) is not None and get_reader([name, name.upper()]) is not None
+    assert get_reader("a.png") is None

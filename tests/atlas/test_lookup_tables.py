@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import time
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from napari_cnnvis.atlas.freesurfer_labels import freesurfer_labels
@@ -12,6 +14,7 @@ from napari_cnnvis.atlas.lookup_tables import (
     read_lookup_table,
     table_beside,
 )
+from napari_cnnvis.atlas.rois import read_rois
 from napari_cnnvis.errors import VolumeError
 
 BOTH = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
@@ -40,12 +43,71 @@ TABLES = {
         "\ufeffvalue;name;red;green;blue\r\n17;Left-Hippocampus;220;216;20\r\n"
         "53;Right-Hippocampus;220;216;21\r\n"
     ),
+    "FreeSurfer 8, all rows": """#ctTType   0  unknown
+#ctTType   1  cortex
+#No. Label Name:                            R   G   B   A  TT
+17  Left-Hippocampus                        220 216 20  0  1
+53  Right-Hippocampus                       220 216 21  0  2
+""",
+    "FreeSurfer 8, some rows": (
+        "17  Left-Hippocampus 220 216 20  0\n53  Right-Hippocampus 220 216 21  0  2\n"
+    ),
+    "opaque and tissue": (
+        "17 Left-Hippocampus 220 216 20 255 1\n53 Right-Hippocampus 220 216 21 255 2\n"
+    ),
+    "comments everywhere": """# of 2024
+// and this
+% and that
+17  Left-Hippocampus   220 216 20  0   # the left one
+# between
+53  Right-Hippocampus  220 216 21  0   // the right one
+""",
+    "3D Slicer": """# Color table file a.ctbl
+# 2 values
+17 Left-Hippocampus 220 216 20 255
+53 Right-Hippocampus 220 216 21 255
+""",
+    "sep=": "sep=;\nindex;name;R;G;B\n17;Left-Hippocampus;220;216;20\n53;Right-Hippocampus;220;216;21\n",
+    "a header in a comment": (
+        "# made in 2024\n#name,index,color\nLeft-Hippocampus,17,#dcd814\nRight-Hippocampus,53,#dcd815\n"
+    ),
+    "pandas, tabs": (
+        "\tindex\tname\tcolor\n0\t17\tLeft-Hippocampus\t#dcd814\n1\t53\tRight-Hippocampus\t#dcd815\n"
+    ),
 }
 WITHOUT_COLOURS = {
     "pairs": "17 Left-Hippocampus\n53 Right-Hippocampus\n",
     "AAL": "17 Left-Hippocampus 4101\n53 Right-Hippocampus 4102\n",
     "pairs with a comma": "17,Left-Hippocampus\n53,Right-Hippocampus\n",
     "MRIcroGL": "17|Left-Hippocampus|\n53|Right-Hippocampus|\n",
+    "CAT12": (
+        "ROIid;ROIabbr;ROIname;Vgm\n17;lHip;Left-Hippocampus;3.2\n53;rHip;Right-Hippocampus;3.3\n"
+    ),
+    "CAT12 with commas": "ROIid,ROIname\n17,Left-Hippocampus\n53,Right-Hippocampus\n",
+    "AAL as its text file": "HIPG\tLeft-Hippocampus\t17\nHIPD\tRight-Hippocampus\t53\n",
+    "names first": "Left-Hippocampus;17\nRight-Hippocampus;53\n",
+    "names of columns in other spellings": (
+        "Label ID\tFull Name\n17\tLeft-Hippocampus\n53\tRight-Hippocampus\n"
+    ),
+    "comment before a header": (
+        "# of 2024, by hand\nindex,name\n17,Left-Hippocampus\n53,Right-Hippocampus\n"
+    ),
+    "SPM and CAT12 in XML": """<?xml version="1.0" encoding="ISO-8859-1"?>
+<!-- labels -->
+<atlas version="1.0"><header><name>N</name><type>Label</type></header><data>
+<label><index>17</index><short_name>lHip</short_name><name>Left-Hippocampus</name><RGBA/></label>
+<label><index>53</index><name>Right-Hippocampus</name><XYZmm>1, 2, 3</XYZmm></label>
+</data></atlas>""",
+    "FSL in XML": """<?xml version="1.0" encoding="utf-8"?>
+<atlas version="1.0"><header><name>J</name><type>Label</type></header><data>
+<label index="17" x="48" y="94" z="35">Left-Hippocampus</label>
+<label index="53" x="25" y="70" z="32">Right-Hippocampus</label>
+</data></atlas>""",
+    "FSL in XML, probabilistic": """<atlas version="1.0">
+<header><type>Probabilistic</type></header><data>
+<label index="16" x="48" y="94" z="35">Left-Hippocampus</label>
+<label index="52" x="25" y="70" z="32">Right-Hippocampus</label>
+</data></atlas>""",
     "label is the name": "index,label\n17,Left-Hippocampus\n53,Right-Hippocampus\n",
     "label is the number": "name,label\nLeft-Hippocampus,17\nRight-Hippocampus,53.0\n",
 }
@@ -209,3 +271,77 @@ def test_names_with_numbers_keep_them(tmp_path, line, expected):
             read_lookup_table(tmp_path / "t.txt")
     else:
         assert read_lookup_table(tmp_path / "t.txt").names == dict([expected])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [";", ",", "\t"])
+def test_tables_of_spreadsheets_are_read_in_their_encodings(tmp_path, encoding, separator):
+    text = "index;name\r\n1;Áreas 4–6\r\n2;links\r\n".replace(";", separator)
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    assert read_lookup_table(tmp_path / "a.csv").names == {1: "Áreas 4–6", 2: "links"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 0.5 0.25 1.0 Left part\n2 0.0 0.0 0.2 Right\n",
+        "index,name,r,g,b\n1,Left part,0.5,0.25,1.0\n2,Right,0,0,0.2\n",
+    ],
+)
+def test_colours_from_0_to_1_are_scaled(tmp_path, text):
+    (tmp_path / "a.lut").write_text(text)
+    table = read_lookup_table(tmp_path / "a.lut")
+    assert table.names == {1: "Left part", 2: "Right"}
+    assert table.colours == {1: (127, 63, 255), 2: (0, 0, 51)}
+
+
+def test_names_that_end_in_numbers_are_no_tissue_types(tmp_path):
+    rows = "".join(f"{n} Area {n} 10 20 0 0\n" for n in range(1, 6))
+    (tmp_path / "a.txt").write_text(rows)
+    table = read_lookup_table(tmp_path / "a.txt")
+    assert table.names == {n: f"Area {n}" for n in range(1, 6)}
+    assert set(table.colours.values()) == {(10, 20, 0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("number,colour\n1,red\n2,blue\n", "names ('name'); its columns are 'number', 'colour'"),
+        ("structure;x\nA;1\nB;2.5\n", "numbers of labels ('index'); its columns are 'structure'"),
+        (",".join(f"c{n}" for n in range(40)) + "\n" + ",".join("a" for _ in range(39)) + ",1\n", "and 32 more"),
+    ],
+)  # fmt: skip
+def test_a_missing_column_is_said_with_what_columns_there_are(tmp_path, plain, text, words):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(VolumeError) as error:
+        read_lookup_table(tmp_path / "a.csv")
+    assert words in plain(error.value, "a.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<atlas><data><label><index>1</index>",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><atlas>&b;</atlas>",
+        "<atlas><data/></atlas>",
+        "<",
+    ],
+)
+def test_xml_that_names_nothing_or_too_much_is_refused(tmp_path, plain, text):
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(VolumeError) as error:
+        read_lookup_table(tmp_path / "a.xml")
+    plain(error.value, "a.xml")
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.ctbl", "a.csv"])
+def test_such_tables_beside_an_atlas_name_its_regions(tmp_path, name):
+    labels = np.zeros((3, 3, 3), np.int16)
+    labels[0], labels[1] = 17, 53
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "a.nii.gz")
+    kind = {"a.xml": "SPM and CAT12 in XML", "a.csv": "CAT12"}.get(name)
+    text = WITHOUT_COLOURS[kind] if kind else TABLES["3D Slicer"]
+    (tmp_path / name).write_text(text)
+    rois = read_rois(tmp_path / "a.nii.gz")
+    assert rois.names == BOTH
+    assert rois.notes == (f"Names from {name}.",)

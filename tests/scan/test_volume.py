@@ -122,7 +122,6 @@ def test_reoriented_volume_of_a_file_saves_its_new_affine(tmp_path):
     np.testing.assert_allclose(again.affine, volume.affine, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nibabel's .mgh
 @pytest.mark.parametrize("fixture", AFFINES)
 @pytest.mark.parametrize("ending", [".mgz", ".mgh"])
 def test_mgh_round_trip(tmp_path, fixture, ending):

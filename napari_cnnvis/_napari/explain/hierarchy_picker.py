@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QWidget
 
+from napari_cnnvis._napari.layers.one_volume import shape_of
 from napari_cnnvis._napari.layers.regions import fits_shape, hierarchy_maker
 from napari_cnnvis._napari.widgets.layer_picker import LayerPicker
 from napari_cnnvis.ucm.hierarchy import Hierarchy
@@ -26,7 +27,7 @@ class HierarchyPicker(LayerPicker):
 
     def __init__(self, viewer: Any, scan: LayerPicker, parent: QWidget | None = None) -> None:
         def fits(layer: Any) -> bool:
-            return scan.layer is not None and fits_shape(layer, scan.layer.data.shape)
+            return scan.layer is not None and fits_shape(layer, shape_of(scan.layer))
 
         super().__init__(viewer, fits, "built from the scan", parent)
         scan.layer_changed.connect(self.refresh)

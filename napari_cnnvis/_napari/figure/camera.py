@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 from nibabel.orientations import io_orientation
 
+from napari_cnnvis._napari.layers.one_volume import shape_of, to_world
 from napari_cnnvis._napari.layers.place import affine_of
 from napari_cnnvis._napari.layers.scans import scan_of
 from napari_cnnvis.figure.geometry import VIEWS
 
-__all__ = ["CameraState", "ScanAxes", "camera_of", "look_from", "look_into_3d"]
+__all__ = [
+    "CameraState",
+    "ScanAxes",
+    "camera_of",
+    "linear_of",
+    "look_from",
+    "look_into_3d",
+    "shown_axes",
+]
 
 
 def camera_of(viewer: Any) -> Any:
@@ -46,7 +55,7 @@ class ScanAxes:
     @classmethod
     def of(cls, layer: Any) -> ScanAxes:
         """The axes of a layer; those of other readers are taken to be R, A and S."""
-        scan, affine, shape = scan_of(layer), affine_of(layer), layer.data.shape
+        scan, affine, shape = scan_of(layer), affine_of(layer), shape_of(layer)
         turned = io_orientation(affine)
         axis = tuple(int(np.flatnonzero(turned[:, 0] == row)[0]) for row in range(3))
         sign = tuple(int(turned[a, 1]) for a in axis)
@@ -75,8 +84,12 @@ class ScanAxes:
 
 def linear_of(layer: Any) -> np.ndarray:
     """What takes steps along a layer's axes to the world, shape (3, 3)."""
-    origin = np.array(layer.data_to_world((0, 0, 0)))
-    return np.stack([np.array(layer.data_to_world(e)) - origin for e in np.eye(3)], axis=1)
+    return to_world(layer)[:3, :3]
+
+
+def shown_axes(viewer: Any) -> list[int]:
+    """Which of the last three axes of the world are displayed, in this order."""
+    return [axis - viewer.dims.ndim + 3 for axis in viewer.dims.displayed]
 
 
 def look_into_3d(viewer: Any) -> None:
@@ -90,7 +103,7 @@ def look_from(viewer: Any, layer: Any, name: str) -> None:
     """Look at a layer from one of `figure.geometry.VIEWS`, by where it lies in the patient."""
     look_into_3d(viewer)
     axes, linear, view = ScanAxes.of(layer), linear_of(layer), VIEWS[name]
-    shown = list(viewer.dims.displayed)
+    shown = shown_axes(viewer)
     directions = []
     for letter in (view.forward, view.up):
         # lengths of voxels must not tilt the direction, which is along an axis anyway

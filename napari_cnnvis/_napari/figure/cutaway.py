@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from nibabel.affines import apply_affine
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 from superqt import QLabeledRangeSlider
 from superqt.utils import signals_blocked
 
-from napari_cnnvis._napari.figure.camera import ScanAxes, linear_of
+from napari_cnnvis._napari.figure.camera import ScanAxes, linear_of, shown_axes
+from napari_cnnvis._napari.layers.one_volume import to_world
 
 __all__ = ["CutAway"]
 
@@ -106,7 +108,7 @@ class CutAway(QWidget):
         data coordinates (napari#3874).
         """
         planes = []
-        displayed = list(self._viewer.dims.displayed)
+        displayed = shown_axes(self._viewer)
         order = displayed if len(displayed) == 3 else [0, 1, 2]
         to_normals = np.linalg.inv(linear_of(self._scan)).T
         middle = (np.array(self._axes.shape) - 1) / 2
@@ -124,7 +126,7 @@ class CutAway(QWidget):
                 normal /= np.linalg.norm(normal)
                 planes.append(
                     {
-                        "position": tuple(np.array(self._scan.data_to_world(place))[order]),
+                        "position": tuple(apply_affine(to_world(self._scan), place)[order]),
                         "normal": tuple(normal[order]),
                         "enabled": True,
                     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine
 from qtpy.QtCore import Qt
 
 from napari_cnnvis._napari.figure.camera import CameraState, ScanAxes, camera_of, look_from
@@ -15,6 +16,7 @@ from napari_cnnvis._napari.figure.capture import canvas_pixels, set_background
 from napari_cnnvis._napari.figure.form import FigureForm
 from napari_cnnvis._napari.figure.turntable import Turntable
 from napari_cnnvis._napari.layers.maps import map_of
+from napari_cnnvis._napari.layers.one_volume import to_world
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.widgets.file_dialogs import FileDialogs
 from napari_cnnvis._napari.widgets.guide_window import add_help
@@ -27,7 +29,6 @@ __all__ = ["FigurePanel"]
 
 _PICTURES = "PNG (*.png);;TIFF (*.tif);;SVG (*.svg);;PDF (*.pdf)"
 _MOVIES = "Animated GIF (*.gif);;Movie, by napari-animation (*.mp4);;Folder of PNG files ()"
-_NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
 _NO_MAP = "Make a map with Explain CNN, or open a saved one, for slices, lightbox and six views."
 _UNKNOWN = (
     "The layer does not say how the scan is oriented: left and right, front and back, "
@@ -153,7 +154,7 @@ class FigurePanel(DockedPanel):
             return
         place = None
         if layout == "slices" and not self.form.at_peak:
-            place = scan.world_to_data(self._viewer.dims.point[-3:])
+            place = apply_affine(np.linalg.inv(to_world(scan)), self._viewer.dims.point[-3:])
         spec = self._try(lambda: self.spec(layout))
         if spec is None:
             return
@@ -303,7 +304,7 @@ class FigurePanel(DockedPanel):
         self.form.cut_away.reset()
         self.form.cut_away.show_scan(layer)
         known = layer is None or ScanAxes.of(layer).known
-        self.form.hint.setText(_NO_SCAN if layer is None else "" if known else _UNKNOWN)
+        self.form.hint.setText(self.form.scan.hint or ("" if known else _UNKNOWN))
         self._refresh()
 
     def _refresh(self) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_cnnvis._napari.figure.camera import CameraState, ScanAxes, camera_of, linear_of
+from napari_cnnvis._napari.figure.camera import (
+    CameraState,
+    ScanAxes,
+    camera_of,
+    linear_of,
+    shown_axes,
+)
 from napari_cnnvis._napari.figure.capture import canvas_pixels, turned
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.writing import atomic_path, check_output
@@ -76,7 +82,7 @@ class Turntable(QObject):
             check_output(path, overwrite=True)  # the dialog has asked
         self._path, self._frames, self._background = path, frames, background
         self._axis = (linear_of(layer) @ ScanAxes.of(layer).in_data(np.array([0.0, 0, 1])))[
-            list(self._viewer.dims.displayed)
+            shown_axes(self._viewer)
         ]
         if path.suffix.lower() in _MOVIES:
             self._film()

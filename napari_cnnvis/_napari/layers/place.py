@@ -9,6 +9,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from napari_cnnvis._napari.layers.one_volume import shape_of, to_world
 from napari_cnnvis._napari.layers.regions import fits_shape
 from napari_cnnvis._napari.layers.scans import scan_of
 
@@ -32,7 +33,7 @@ def affine_of(layer: Any) -> np.ndarray:
     scan = scan_of(layer)
     if scan is not None:
         return scan.affine
-    return np.diag([*np.abs(np.asarray(layer.scale, dtype=float)[-3:]), 1.0])
+    return np.diag([*np.linalg.norm(to_world(layer)[:3, :3], axis=0), 1.0])
 
 
 def spacing_of(layer: Any) -> np.ndarray:
@@ -61,7 +62,7 @@ def go_to(viewer: Any, layer: Any, voxel: Sequence[int]) -> None:
     A slice is moved only if the voxel lies outside the picture, or near its edge.
     """
     dims = viewer.dims
-    world = np.asarray(layer.data_to_world(voxel), dtype=float)
+    world = apply_affine(to_world(layer), np.asarray(voxel, dtype=float))
     axes = range(dims.ndim - len(world), dims.ndim)
     dims.set_point(axes, world.tolist())
     camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # before 0.9
@@ -82,7 +83,7 @@ def _is_seen(viewer: Any, camera: Any, place: np.ndarray) -> bool:
 def labels_on_grid(labels: Any, layer: Any) -> np.ndarray:
     """A copy of a Labels layer's data on the voxels of `layer` (nearest; 0 outside)."""
     data = np.array(labels.data)
-    shape = layer.data.shape
+    shape = shape_of(layer)
     matrix = _to_voxels_of(labels, layer)
     if data.shape == shape and np.allclose(matrix, np.eye(4), atol=1e-3):
         return data
@@ -93,22 +94,17 @@ def labels_on_grid(labels: Any, layer: Any) -> np.ndarray:
 
 def _to_voxels_of(target: Any, source: Any) -> np.ndarray:
     """What takes voxels of `source` to voxels of `target`, by where the viewer shows them."""
-    corners = np.vstack([np.zeros(3), np.eye(3)])
-    there = np.array([target.world_to_data(source.data_to_world(c)) for c in corners])
-    matrix = np.eye(4)
-    matrix[:3, 3] = there[0]
-    matrix[:3, :3] = (there[1:] - there[0]).T
-    return matrix
+    return np.linalg.inv(to_world(target)) @ to_world(source)
 
 
 def lies_on_grid(labels: Any, layer: Any) -> bool:
     """Whether a Labels layer has the voxels of `layer`, in the same order or flipped."""
-    return fits_shape(labels, layer.data.shape) and _flips(labels, layer) is not None
+    return fits_shape(labels, shape_of(layer)) and _flips(labels, layer) is not None
 
 
 def mask_on_grid(labels: Any, layer: Any) -> np.ndarray | None:
     """Where a Labels layer is not 0, on the voxels of `layer`; None if it has other voxels."""
-    if not fits_shape(labels, layer.data.shape):
+    if not fits_shape(labels, shape_of(layer)):
         return None
     flips = _flips(labels, layer)
     return None if flips is None else np.ascontiguousarray((np.asarray(labels.data) != 0)[flips])
@@ -118,8 +114,8 @@ def _flips(labels: Any, layer: Any) -> tuple[slice, ...] | None:
     """What orders the voxels of a Labels layer as those of `layer`, which has the same shape."""
     matrix = _to_voxels_of(labels, layer)
     signs = np.where(np.diag(matrix)[:3] > 0, 1, -1)
-    begins = np.where(signs > 0, 0, np.array(layer.data.shape) - 1)
-    apart = np.abs(matrix[:3, :3] - np.diag(signs)) @ layer.data.shape
+    begins = np.where(signs > 0, 0, np.array(shape_of(layer)) - 1)
+    apart = np.abs(matrix[:3, :3] - np.diag(signs)) @ shape_of(layer)
     if (apart + np.abs(matrix[:3, 3] - begins)).max() >= 0.5:
         return None
     return tuple(slice(None, None, int(sign)) for sign in signs)

@@ -7,6 +7,7 @@ screen's left, and one space for all scans.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis._napari.layers.metadata import Entry, read_entry, with_entries, write_entries
+from napari_cnnvis._napari.layers.one_volume import millimetres_of_unit, reduced, to_world
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.scan.volume import Volume, check_spacing, orientation_change
 
@@ -32,13 +34,6 @@ __all__ = [
 _AXES = "SAR"
 #: rows of an RAS affine in the order of the axes
 _ROWS = [2, 1, 0]
-#: millimetres of the units of other readers' layers; others, such as pixels, count as mm
-_MILLIMETRES = {
-    **dict.fromkeys(("micrometer", "micron", "um", "µm"), 0.001),
-    **dict.fromkeys(("nanometer", "nm"), 1e-6),
-    **dict.fromkeys(("centimeter", "cm"), 10.0),
-    **dict.fromkeys(("meter", "m"), 1000.0),
-}
 #: keyword arguments that say where a layer lies
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -164,10 +159,10 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
     Parameters
     ----------
     data : array-like, shape (i, j, k)
-        Kept if it is float32 already.
+        Kept if it is float32 already; or what else `reduced` takes, such as a pyramid.
     attributes : dict
-        ``name``, ``scale``, ``units`` and ``metadata`` of the layer. Layers of other
-        readers keep their axes as they are; only their spacing is known. ``head``, if a
+        ``name``, ``units``, ``metadata``, and what `to_world` takes of the layer. Layers of
+        other readers keep their axes as they are; only their spacing is known. ``head``, if a
         head mask was chosen: the volume's ``head``, ``head_name`` and ``head_source``.
     as_scan : bool
         Refuse voxels of a size that no scan of a head has.
@@ -178,29 +173,16 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
         If the layer is not one plain 3D image.
     """
     name = attributes.get("name", "layer")
-    if isinstance(data, list | tuple) or attributes.get("multiscale"):
-        raise VolumeError(f"'{name}' is a multi-scale image; open the scan at one resolution.")
-    if attributes.get("rgb"):
-        raise VolumeError(f"'{name}' is a colour image; a volume of plain intensities is needed.")
-    if np.ndim(data) != 3:
-        raise VolumeError(
-            f"'{name}' has {np.ndim(data)} dimensions; choose a layer with one 3D volume."
-        )
     known, head = scan_of(attributes), attributes.get("head") or {}
+    data = reduced(data, attributes)
     if known is None:
-        scale = np.abs(np.asarray(attributes.get("scale", (1, 1, 1)), dtype=float))
-        units = [str(unit) for unit in attributes.get("units") or ("mm",) * 3]
-        scale *= [_MILLIMETRES.get(unit, 1.0) for unit in units]
-        affine = np.diag([*scale, 1.0])
+        spacing, notes = _spacing(attributes)
+        affine = np.diag([*spacing, 1.0])
         if as_scan:
-            check_spacing(
-                affine,
-                np.shape(data),
-                f"The layer '{name}'",
-                units[0],
-                "(layer.units, layer.scale)",
-            )
-        return Volume(data, affine, name, orientation_known=False, **head)
+            unit = str((attributes.get("units") or ("mm",))[-1])
+            remedy = "(layer.units, layer.scale)"
+            check_spacing(affine, np.shape(data), f"The layer '{name}'", unit, remedy)
+        return Volume(data, affine, name, orientation_known=False, notes=notes, **head)
     return Volume(
         data,
         known.affine,
@@ -213,18 +195,47 @@ def layer_to_volume(data: Any, attributes: dict[str, Any], as_scan: bool = True)
     )
 
 
+def _spacing(attributes: Mapping[str, Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Millimetres between the voxels of a layer of another reader, and what was assumed of them."""
+    spacing = np.linalg.norm(to_world(attributes)[:3, :3], axis=0)
+    units = tuple(attributes.get("units") or ("mm",) * 3)[-3:]
+    factors = [millimetres_of_unit(unit) for unit in units]
+    if None not in factors:
+        return spacing * factors, ()
+    unknown = next(str(u) for u, factor in zip(units, factors, strict=True) if factor is None)
+    sizes = " x ".join(f"{size:.3g}" for size in spacing)
+    note = (
+        f"The layer '{attributes.get('name', 'layer')}' has no unit of length ({unknown}), so its voxels are "
+        f"taken to have {sizes} mm; else set layer.scale and layer.units."
+    )
+    return spacing * [1.0 if factor is None else factor for factor in factors], (note,)
+
+
 def snapshot(layer: Any) -> tuple[Any, dict[str, Any]]:
-    """A copy of a layer's data, and the attributes that `layer_to_volume` needs with it."""
-    data = layer.data if layer.multiscale else np.array(layer.data)
-    names = ("name", "scale", "units", "multiscale", "rgb")
+    """A copy of a layer's voxels, and the attributes that `layer_to_volume` needs with them.
+
+    Of a layer that is not one volume, which `layer_to_volume` refuses, nothing is copied.
+    """
+    names = ("name", "scale", "units", "multiscale", "rgb", "rotate", "shear")
     attributes = {name: getattr(layer, name) for name in names}
+    attributes["affine"] = layer.affine.affine_matrix
+    data = layer.data
+    with contextlib.suppress(VolumeError):
+        data = np.array(reduced(data, attributes))
+        attributes |= {"multiscale": False, "rgb": False}
     return data, with_entries(attributes, _entry(scan_of(layer)))
 
 
 def spatial_state(layer: Any) -> dict[str, Any]:
-    """Keyword arguments that put a new layer exactly where `layer` is, and on its scan."""
-    state = {name: getattr(layer, name) for name in _PLACE}
-    state["affine"] = layer.affine.affine_matrix
+    """Keyword arguments that put a new 3D layer exactly where `layer` is, and on its scan."""
+    if layer.ndim == 3:
+        state = {name: getattr(layer, name) for name in _PLACE}
+        state["affine"] = layer.affine.affine_matrix
+    else:
+        matrix = to_world(layer)
+        scale = np.linalg.norm(matrix[:3, :3], axis=0)
+        state = {"scale": scale, "affine": matrix @ np.diag([*(1 / scale), 1.0])}
+        state |= {name: getattr(layer, name)[-3:] for name in ("units", "axis_labels")}
     return with_entries(state, _entry(scan_of(layer)))
 
 

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_cnnvis._napari.layers.maps import map_of
+from napari_cnnvis._napari.layers.one_volume import shape_of
 from napari_cnnvis._napari.maps.comparison import GridOfMaps, SharedLimits, difference
 from napari_cnnvis._napari.network.checkpoint_offer import CheckpointOffer
 from napari_cnnvis._napari.session.rerun import NetworkMissing
@@ -209,7 +210,7 @@ class MapsPanel(DockedPanel):
         scans = [
             layer
             for layer in self._viewer.layers
-            if is_scan(layer) and layer.data.shape == overlay.data.shape
+            if is_scan(layer) and shape_of(layer) == overlay.data.shape
         ]
         return next((s for s in scans if s.name == name), scans[0] if scans else None)
 

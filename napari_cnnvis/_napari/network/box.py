@@ -30,7 +30,6 @@ from napari_cnnvis.models.settings import Recipe
 
 __all__ = ["NetworkBox"]
 
-_NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
 _NO_MODEL = "Choose a checkpoint: drop a file here, or press Browse."
 
 
@@ -111,6 +110,8 @@ class NetworkBox(QGroupBox):
 
     def _on_picked(self) -> None:
         self._session.choose(self.scan.layer, tuple(self.channels.layers))
+        if self.scan.layer is None:  # also where why there is none has changed
+            self.recognised.setText(self._text())
 
     def _on_scan(self) -> None:
         """The session has other layers as its input, chosen here or elsewhere."""
@@ -183,7 +184,7 @@ class NetworkBox(QGroupBox):
 
     def _text(self) -> str:
         predictions = self._session.predictions
-        hint = _NO_SCAN if self.scan.layer is None else ""
+        hint = self.scan.hint
         if self.loaded is None:
             return hint or (_NO_MODEL if self.path is None else "")
         model = self.model

@@ -64,7 +64,7 @@ class _HeadPicker(QComboBox):
         scan = self._session.scan
         choice = self._session.heads.choice(scan)
         listed = [(HEAD_FOUND, None)]
-        if scan is not None and scan.ndim == 3 and not scan.multiscale:
+        if scan is not None:
             fitting = [layer for layer in self._layers if lies_on_grid(layer, scan)]
             listed += [(layer.name, layer) for layer in fitting if layer != self.shown]
         if isinstance(choice, HeadFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from napari_cnnvis.cohort.predictions import Prediction
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.errors import CnnVisError, VolumeError
 from napari_cnnvis.explain.request import ExplainRequest
+from napari_cnnvis.reading import source_file
 from napari_cnnvis.scan.volume import Volume
 
 __all__ = ["DISPLAY_AXES", "LoadedScan", "ScanLoader", "Wanted"]
@@ -242,7 +244,7 @@ class ScanLoader(QObject):
 
 
 def _written(path: Path) -> tuple[Path, int, int]:
-    about = path.stat()
+    about = os.stat(source_file(str(path))[0])
     return path, about.st_size, about.st_mtime_ns
 
 

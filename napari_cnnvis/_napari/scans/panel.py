@@ -27,7 +27,7 @@ from napari_cnnvis._napari.widgets.guide_window import add_help
 from napari_cnnvis._napari.widgets.jobs import JobRunner
 from napari_cnnvis._napari.widgets.panel_base import DockedPanel, button, row
 from napari_cnnvis._napari.widgets.preferences import preference
-from napari_cnnvis.cohort.entries import ScanEntry
+from napari_cnnvis.cohort.entries import ScanEntry, ScanList
 from napari_cnnvis.cohort.store import ResultStore
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.progress import Progress
@@ -79,6 +79,10 @@ class ScansPanel(DockedPanel):
         self.scans = ScansView()
         self.scans.search.setAcceptDrops(False)
         self.counts = QLabel()
+        #: what was not found, such as labels
+        self.found = QLabel()
+        self.found.setWordWrap(True)
+        self.found.hide()
         self.predict_button = button(
             "Predict all", "The network's prediction for every scan, kept on disk."
         )
@@ -97,6 +101,7 @@ class ScansPanel(DockedPanel):
         column.addLayout(sources)
         column.addWidget(self.scans, 1)
         column.addWidget(self.counts)
+        column.addWidget(self.found)
         column.addWidget(self.network)
         actions = self.predict_button, self.run_button, self.cancel_button
         column.addLayout(row(*actions, stretch=(0, 1, 0)))
@@ -133,16 +138,18 @@ class ScansPanel(DockedPanel):
         """List the scans of a folder or a table, and show the first one."""
         path = Path(path)
 
-        def job(progress: Any, cancel: Any) -> list[ScanEntry]:
+        def job(progress: Any, cancel: Any) -> ScanList:
             from napari_cnnvis.cohort.finding import find_scans
 
             return find_scans(path)
 
-        def done(entries: list[ScanEntry]) -> None:
+        def done(entries: ScanList) -> None:
             self._dialogs.remember(path if path.is_dir() else path.parent)
             self.place.setText(path.name)
             self.place.setToolTip(str(path))
             self.show_entries(entries)
+            self.found.setText(" ".join(entries.notes))
+            self.found.setVisible(bool(entries.notes))
 
         self.jobs.start(f"Looking for scans in {path.name}", job, done)
         self._refresh()

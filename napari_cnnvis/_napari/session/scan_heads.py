@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_cnnvis._napari.layers.one_volume import shape_of
 from napari_cnnvis._napari.layers.place import lies_on_grid, mask_on_grid
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.session.shown_map import ShownMap
@@ -171,7 +172,7 @@ class ScanHeads(QObject):
             return {}
         if isinstance(choice, HeadFile):
             mask, source = choice.mask, choice.source
-            fits = mask.shape == scan.data.shape
+            fits = mask.shape == shape_of(scan)
         else:
             mask, source = mask_on_grid(choice, scan), ""
             fits = mask is not None

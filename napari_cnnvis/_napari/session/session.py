@@ -8,6 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_cnnvis._napari.layers.one_volume import shape_of
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.session.asked_request import AskedRequest
 from napari_cnnvis._napari.session.rerun import Rerun, plan_rerun
@@ -217,8 +218,7 @@ class Session(QObject):
             self.loaded, self.path = None, path
             self._forget_scan()
             self.model_changed.emit()
-        plain = self.scan is not None and self.scan.ndim == 3 and not self.scan.multiscale
-        shape = self.scan.data.shape if plain else None
+        shape = None if self.scan is None else shape_of(self.scan)
         if self._cache is None:
             from napari_cnnvis.models.cache import CheckpointCache
 

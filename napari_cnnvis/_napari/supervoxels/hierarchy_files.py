@@ -16,8 +16,7 @@ import numpy as np
 from napari_cnnvis._napari.layers.scans import layer_to_volume
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.reading import source_file
-from napari_cnnvis.scan.files import load_image
-from napari_cnnvis.scan.headers import affine_in_mm
+from napari_cnnvis.scan.files import read_place
 from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 from napari_cnnvis.writing import check_output
@@ -51,7 +50,7 @@ def read_hierarchy(paths: Sequence[str], scan: Volume, stored: str) -> Hierarchy
     in_file = scan.reoriented(stored)
     affine = in_file.affine
     if not folder and not paths[0].lower().endswith(_PLAIN) and scan.orientation_known:
-        affine = affine_in_mm(load_image(paths[0])[0])
+        affine = read_place(paths[0])[1].affine
     leaves = Volume(hierarchy.leaves, affine).reoriented(scan.orientation)
     name = Path(paths[0]).name
     if leaves.shape != scan.shape:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cnnvis._napari.layers.one_volume import shape_of
 from napari_cnnvis._napari.layers.region_facts import RegionFacts
 from napari_cnnvis._napari.layers.regions import fits_shape, hierarchy_maker
 from napari_cnnvis._napari.layers.scans import layer_to_volume
@@ -46,7 +47,6 @@ from napari_cnnvis.ucm.options import FINEST
 
 __all__ = ["SupervoxelPanel"]
 
-_NO_SCAN = "Open a scan first: drop a NIfTI file on the viewer, or File > Open Sample > CNN Vis."
 _NO_HIERARCHY = "Press Build, or open supervoxels or an atlas."
 _NO_CHAIN = "Click on the scan: the regions that contain this voxel are listed here."
 _READABLE = "Hierarchies and label volumes (*.npz *.npy *.nii *.nii.gz *.mgz);;All files (*)"
@@ -243,7 +243,7 @@ class SupervoxelPanel(DockedPanel):
         menu = self.from_layer.menu()
         menu.clear()
         for layer in self._viewer.layers:
-            if self.scan.layer is not None and fits_shape(layer, self.scan.layer.data.shape):
+            if self.scan.layer is not None and fits_shape(layer, shape_of(self.scan.layer)):
                 menu.addAction(layer.name, lambda layer=layer: self.take(layer))
         if menu.isEmpty():
             menu.addAction("There is no Labels layer of the scan's shape.").setEnabled(False)
@@ -321,7 +321,7 @@ class SupervoxelPanel(DockedPanel):
 
     def _said(self) -> str:
         if self.hierarchy is None:
-            return _NO_SCAN if self.scan.layer is None else _NO_HIERARCHY
+            return self.scan.hint or _NO_HIERARCHY
         kind = "regions on one level" if len(self.slider.box.counts) == 1 else "supervoxels"
         return f"{self.hierarchy.n_leaves:,} {kind} of {self.view.name}"
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis._napari.layers.maps import MapLayer, map_of
+from napari_cnnvis._napari.layers.one_volume import shape_of
 from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.session.rerun import plan_rerun
 from napari_cnnvis._napari.widgets.layer_picker import is_scan
@@ -137,7 +138,7 @@ def subject_of(
     if missing:
         raise MethodError(f"Open the map's scan '{missing[0]}' first.")
     scans = tuple(there[name] for name in names)
-    if scans[0].data.shape != map_.values.shape:
+    if shape_of(scans[0]) != map_.values.shape:
         raise MethodError(
             f"The map is not one of '{names[0]}' as it is now: their voxels differ. Open the scan that "
             "it was made from."

@@ -8,6 +8,8 @@ from weakref import WeakMethod
 
 import numpy as np
 
+from napari_cnnvis._napari.layers.one_volume import shape_of
+
 __all__ = ["VoxelClicks", "voxels_under"]
 
 #: pixels that the mouse may move between press and release
@@ -61,13 +63,13 @@ def voxels_under(layer: Any, event: Any) -> np.ndarray:
     array of int, shape (n, 3)
         Inside the layer; from the viewer away.
     """
-    shape = np.array(layer.data.shape)
-    position = np.array(layer.world_to_data(event.position))
+    shape = np.array(shape_of(layer))
+    position = np.array(layer.world_to_data(event.position))[-3:]
     if len(event.dims_displayed) < 3:
         voxels = np.round(position).astype(int)[None]
     else:
         ahead = np.array(event.position) + np.array(event.view_direction)
-        direction = np.array(layer.world_to_data(ahead)) - position
+        direction = np.array(layer.world_to_data(ahead))[-3:] - position
         direction /= np.linalg.norm(direction)
         reach = np.linalg.norm(shape) + np.linalg.norm(position - shape / 2)
         steps = np.arange(-reach, reach, 0.5)

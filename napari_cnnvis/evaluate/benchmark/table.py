@@ -11,7 +11,7 @@ import numpy as np
 from napari_cnnvis.cohort.entries import ScanEntry
 from napari_cnnvis.cohort.finding import TABLE_ENDINGS
 from napari_cnnvis.cohort.run import read_scan
-from napari_cnnvis.cohort.tables import read_rows, scans_in_table
+from napari_cnnvis.cohort.tables import read_rows, scans_in_table, shown_columns
 from napari_cnnvis.errors import VolumeError, in_plain_words
 from napari_cnnvis.scan.files import read_volume
 from napari_cnnvis.scan.volume import Volume
@@ -149,8 +149,8 @@ def read_benchmark_table(
     rows = read_rows(path, needs="path")
     if rows and TRUTH not in rows[0][1]:
         raise VolumeError(
-            f"{path.name} has no column 'Truth'; name the column with the masks of what is known to "
-            "matter 'Truth'."
+            f"{path.name} has no column 'Truth'; its columns are {shown_columns([*rows[0][1]])}. Name the "
+            "column with the masks of what is known to matter 'Truth'."
         )
     scans, numbers = [], []
     for (number, row), entry in zip(rows, scans_in_table(path), strict=True):

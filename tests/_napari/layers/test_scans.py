@@ -165,8 +165,8 @@ def test_snapshot_of_a_layer_is_a_copy():
     [
         (np.zeros((2, 3, 4, 5)), {}, "4 dimensions"),
         (np.zeros((3, 4)), {}, "2 dimensions"),
-        (np.zeros((3, 4, 3)), {"rgb": True}, "colour"),
-        ([np.zeros((4, 4, 4)), np.zeros((2, 2, 2))], {"multiscale": True}, "multi-scale"),
+        (np.arange(72.0).reshape(2, 3, 4, 3), {"rgb": True}, "colour"),
+        ([np.zeros((4, 4)), np.zeros((2, 2))], {"multiscale": True}, "2 dimensions"),
     ],
 )
 def test_layer_that_is_no_scan_is_refused(data, attributes, word):

@@ -15,7 +15,7 @@ from napari_cnnvis._napari.layers.scans import layer_to_volume, snapshot
 from napari_cnnvis._napari.scans.scan_table import MARK, NAME
 from napari_cnnvis.models.model import Model
 
-from .study_steps import column, expected_map, idle, open_study, run_on_all, show
+from .study_steps import column, expected_map, idle, open_study, run_on_all, show, write_scan
 
 
 def test_an_empty_panel_says_what_to_do(open_panel):
@@ -155,3 +155,20 @@ def test_in_a_window_with_keys_and_maps(make_napari_viewer, qtbot, study, model,
     viewer.window.remove_dock_widget(dock)
     pressed = "PageDown"
     qtbot.waitUntil(lambda: pressed not in {str(key) for key in viewer.keymap}, timeout=5000)
+
+
+def test_labels_that_were_not_found_are_said_as_long_as_the_scans_are_listed(
+    open_panel, tmp_path, qtbot
+):
+    panel = open_panel()
+    place = tmp_path / "tree" / "sub-01" / "anat"
+    place.mkdir(parents=True)
+    write_scan(place / "sub-01_T1w.nii.gz", 0)
+    (tmp_path / "tree" / "participants.tsv").write_text("participant_id\tage\n01\t70\n")
+    panel.open(tmp_path / "tree")
+    idle(qtbot, panel)
+    assert "'participant_id', 'age'" in panel.found.text() and not panel.found.isHidden()
+    (tmp_path / "tree" / "participants.tsv").write_text("participant_id\tgroup\n01\tAD\n")
+    panel.open(tmp_path / "tree")
+    idle(qtbot, panel)
+    assert panel.found.isHidden()
