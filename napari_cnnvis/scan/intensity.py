@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -52,6 +53,14 @@ def _percentile(x: np.ndarray) -> np.ndarray:
     return np.clip((x - low) / (high - low), 0, 1) if high > low else np.zeros_like(x)
 
 
+def _clip(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip(x, low, high)
+
+
+def _window(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip((x - low) / (high - low), 0, 1)
+
+
 #: intensity rules by name: "max" and "mean" divide by the maximum and the mean,
 #: "mean-nonzero" by the mean of the non-zero voxels, "range" maps minimum..maximum to 0..1,
 #: "z-score" uses the mean and deviation of the non-zero voxels, "z-score-nonzero" does so and
@@ -69,7 +78,7 @@ INTENSITY_RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _steps(rules: str) -> list[Callable[[np.ndarray], np.ndarray]]:
-    steps = []
+    steps: list[Callable[[np.ndarray], np.ndarray]] = []
     for one in rules.split(","):
         words = one.split()
         if len(words) == 1 and words[0] in INTENSITY_RULES:
@@ -80,10 +89,7 @@ def _steps(rules: str) -> list[Callable[[np.ndarray], np.ndarray]]:
         low, high = float(words[1]), float(words[2])
         if not -np.inf < low < high < np.inf:
             raise ValueError(one)
-        if words[0] == "clip":
-            steps.append(lambda x, a=low, b=high: np.clip(x, a, b))
-        else:
-            steps.append(lambda x, a=low, b=high: np.clip((x - a) / (b - a), 0, 1))
+        steps.append(partial(_clip if words[0] == "clip" else _window, low=low, high=high))
     return steps
 
 
