@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
-from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["add_model_options", "given_input", "load"]
 
@@ -48,7 +48,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--spacing", type=float, nargs=3, metavar="MM", help="resample scans to these voxels"
     )
     group.add_argument("--orientation", metavar="RAS", help="where the input's axes point to")
-    group.add_argument("--intensity", choices=tuple(INTENSITY_RULES), help="how it is scaled")
+    group.add_argument(
+        "--intensity", metavar="RULES", help="how it is scaled: max, or 'mean, clip 0 8', ..."
+    )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from napari_cnnvis.cli.model_options import given_input
 from napari_cnnvis.cli.terminal import log_file, progress_with_time_left, stop_in_order
 from napari_cnnvis.errors import CnnVisError
-from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
+from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["add_parser"]
 
@@ -73,7 +73,9 @@ def add_parser(commands: Any) -> None:
         "--spacing", type=float, nargs=3, metavar="MM", help="resample to these voxels"
     )
     scans.add_argument("--orientation", metavar="RAS", help="where the input's axes point to")
-    scans.add_argument("--intensity", choices=tuple(INTENSITY_RULES), help="how it is scaled")
+    scans.add_argument(
+        "--intensity", metavar="RULES", help="how it is scaled: max, or 'mean, clip 0 8', ..."
+    )
     scans.add_argument("--cache", metavar="FOLDER", help="for the conformed scans (default: -o)")
     machine = train.add_argument_group("the machine")
     machine.add_argument(

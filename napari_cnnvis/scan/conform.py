@@ -16,43 +16,10 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy import ndimage
 
 from napari_cnnvis.errors import VolumeError, shortened
+from napari_cnnvis.scan.intensity import checked_rules, scaled
 from napari_cnnvis.scan.volume import Scan, Volume, channels_of, constant_note, orientation_change
 
-__all__ = ["INTENSITY_RULES", "Conformed", "InputSpec", "conform"]
-
-
-def _divide_by_max(x: np.ndarray) -> np.ndarray:
-    peak = x.max()
-    return x / peak if peak > 0 else x
-
-
-def _z_score(x: np.ndarray) -> np.ndarray:
-    inside = x[x != 0]
-    if inside.size == 0 or inside.std() == 0:
-        return x - x.mean()
-    return (x - inside.mean()) / inside.std()
-
-
-def _range(x: np.ndarray) -> np.ndarray:
-    low, high = x.min(), x.max()
-    return (x - low) / (high - low) if high > low else np.zeros_like(x)
-
-
-def _percentile(x: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(x, (1, 99))
-    return np.clip((x - low) / (high - low), 0, 1) if high > low else np.zeros_like(x)
-
-
-#: intensity rules by name: "max" divides by the maximum, "range" maps minimum..maximum
-#: to 0..1, "z-score" uses the mean and deviation of the non-zero voxels, "percentile"
-#: maps the 1st..99th to 0..1
-INTENSITY_RULES = {
-    "max": _divide_by_max,
-    "range": _range,
-    "z-score": _z_score,
-    "percentile": _percentile,
-    "none": lambda x: x,
-}
+__all__ = ["Conformed", "InputSpec", "conform"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +35,8 @@ class InputSpec:
     orientation : str, optional
         Where the model's axes point to, e.g. "RAS".
     intensity : str
-        One of `INTENSITY_RULES`.
+        One of `INTENSITY_RULES`, "clip LOW HIGH", "window LOW HIGH", or several in the order
+        they are applied: "mean, clip 0 8".
     channels : int
         Input channels: scans of one subject on one grid, each with its own intensities.
     window : (int, int, int), optional
@@ -112,11 +80,7 @@ class InputSpec:
                 object.__setattr__(self, what, _three(value, kind, what))
         if self.orientation is not None:
             orientation_change(np.eye(4), str(self.orientation))
-        if not isinstance(self.intensity, str) or self.intensity not in INTENSITY_RULES:
-            raise VolumeError(
-                f"'{shortened(self.intensity, 60)}' is not an intensity rule; use one of "
-                f"{', '.join(INTENSITY_RULES)}."
-            )
+        checked_rules(self.intensity)
         if not isinstance(self.resize, bool):
             raise VolumeError(f"resize is {shortened(self.resize, 60)}; say True or False.")
         if not isinstance(self.channels, int) or self.channels < 1:
@@ -327,7 +291,7 @@ def _conform(volume: Volume, spec: InputSpec) -> Conformed:
     shift[:3, 3] = start
     name = volume.name if spec.channels > 1 else ""
     empty = constant_note(volume.data, name)
-    data = np.ascontiguousarray(INTENSITY_RULES[spec.intensity](data), dtype=np.float32)
+    data = np.ascontiguousarray(scaled(data, spec.intensity), dtype=np.float32)
     if empty:
         notes.append(empty)
     elif constant_note(data):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec, conform
+from napari_cnnvis.scan.conform import InputSpec, conform
+from napari_cnnvis.scan.intensity import INTENSITY_RULES
 from napari_cnnvis.scan.volume import Volume
 
 ORIENTATIONS = [

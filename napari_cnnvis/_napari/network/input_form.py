@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_cnnvis.errors import VolumeError
-from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.intensity import INTENSITY_RULES
 
 __all__ = ["InputForm"]
 
@@ -30,8 +31,11 @@ _SIZES = {
 }
 _RULES = {
     "max": "divided by the maximum",
+    "mean": "divided by the mean",
+    "mean-nonzero": "divided by the mean of non-zero voxels",
     "range": "minimum to maximum → 0 to 1",
     "z-score": "z-score of non-zero voxels",
+    "z-score-nonzero": "z-score of non-zero voxels, 0 stays 0",
     "percentile": "1st to 99th percentile → 0 to 1",
     "none": "as they are",
 }
@@ -75,7 +79,12 @@ class InputForm(QWidget):
         self.intensity = QComboBox()
         for rule in INTENSITY_RULES:
             self.intensity.addItem(_RULES[rule], rule)
-        self.intensity.setToolTip("How intensities were scaled in training.")
+        self.intensity.setEditable(True)
+        self.intensity.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.intensity.setToolTip(
+            "How intensities were scaled in training. Several rules are typed with commas between "
+            "them, such as: mean, clip 0 8"
+        )
         self.form = QFormLayout(self)
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -89,9 +98,10 @@ class InputForm(QWidget):
             ("Intensities", self.intensity),
         ]:
             self.form.addRow(label, widget)
-        for box in (self.size, self.voxels, self.intensity):
+        for box in (self.size, self.voxels):
             box.currentIndexChanged.connect(self._edited)
         self.orientation.currentTextChanged.connect(self._edited)
+        self.intensity.currentTextChanged.connect(self._edited)
         self.overlap.valueChanged.connect(self._edited)
         self.shape.changed.connect(self._edited)
         self.spacing.changed.connect(self._edited)
@@ -114,7 +124,7 @@ class InputForm(QWidget):
             if spec.spacing:
                 self.spacing.set(spec.spacing)
             self.orientation.setCurrentText(spec.orientation or "as stored")
-            self.intensity.setCurrentIndex(self.intensity.findData(spec.intensity))
+            self.intensity.setCurrentText(_RULES.get(spec.intensity, spec.intensity))
         self._show_rows()
 
     def spec(self) -> InputSpec:
@@ -128,11 +138,12 @@ class InputForm(QWidget):
         kind = self.size.currentData()
         shape = None if kind == "any" else self.shape.get()
         text = self.orientation.currentText().strip()
+        rules = self.intensity.currentText().strip()
         return InputSpec(
             shape=shape if kind in ("crop", "resize") else None,
             spacing=self.spacing.get() if self.voxels.currentData() else None,
             orientation=None if text in ("", "as stored") else text,
-            intensity=self.intensity.currentData(),
+            intensity=next((rule for rule, said in _RULES.items() if said == rules), rules),
             channels=self._channels,
             window=shape if kind == "window" else None,
             overlap=self.overlap.value(),

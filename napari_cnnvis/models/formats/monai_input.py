@@ -46,13 +46,33 @@ def input_of(steps: list[Step]) -> tuple[dict[str, Any], tuple[str, ...]]:
         if step.name == "SpatialPad" and "shape" in found:
             padded.append((step.written, found["shape"]))
             continue
-        if found and all(fields.get(name) == value for name, value in found.items()):
+        is_there = all(fields.get(name) == value for name, value in found.items())
+        if found and is_there and "intensity" not in found:
             continue  # the same once more
         if not found or (fields.keys() & found.keys()) - {"intensity"}:
             left_out.append(step.written)
             continue
         if "intensity" in fields and "intensity" in found:
-            notes.append("only the last of the bundle's intensity steps is reproduced")
+            found = {"intensity": f"{fields['intensity']}, {found['intensity']}"}
+        if "intensity" in fields and found.keys() - {"intensity", "orientation"}:
+            notes.append(
+                f"the bundle scales intensities before {step.written}; here they are scaled last, so "
+                "the network's input differs"
+            )
+        if "shape" in fields and found.keys() & {"spacing", "orientation"}:
+            notes.append(
+                f"the bundle crops, pads or resizes before {step.written}; here that comes last, so "
+                "the network's input differs"
+            )
+        if step.name == "CenterSpatialCrop" and any(n % 2 for n in found.get("shape", ())):
+            notes.append(
+                f"{step.written} to an odd size lies one voxel further along where the scan's is even"
+            )
+        if "spacing" in found or "resize" in found:
+            notes.append(
+                f"{step.written} is done with this package's own interpolation, so the network's "
+                "input differs a little from the bundle's"
+            )
         fields |= found
         notes += [note] * bool(note)
     left_out += [name for name, shape in padded if shape != fields.get("shape")]
@@ -124,10 +144,7 @@ def _resize(step: Step) -> tuple[dict[str, Any], str]:
 def _normalize(step: Step) -> tuple[dict[str, Any], str]:
     if not step.get("nonzero", False) or not step.is_given(subtrahend=None, divisor=None):
         return {}, ""
-    return {"intensity": "z-score"}, (
-        "the bundle's NormalizeIntensity leaves voxels of 0 at 0; here they are shifted like the "
-        "others"
-    )
+    return {"intensity": "z-score-nonzero"}, ""
 
 
 def _scale(step: Step) -> tuple[dict[str, Any], str]:
@@ -142,6 +159,13 @@ def _percentiles(step: Step) -> tuple[dict[str, Any], str]:
     return {"intensity": "percentile"}, note
 
 
+def _window(step: Step) -> tuple[dict[str, Any], str]:
+    low, high = step.get("a_min"), step.get("a_max")
+    if [step.get("b_min", None), step.get("b_max", None)] != [0, 1] or not step.get("clip", False):
+        return {}, ""
+    return {"intensity": f"window {float(low)!r} {float(high)!r}"}, ""
+
+
 _READERS = {
     "Orientation": _orientation,
     "Spacing": _spacing,
@@ -151,6 +175,7 @@ _READERS = {
     "CenterSpatialCrop": _centre_crop,
     "NormalizeIntensity": _normalize,
     "ScaleIntensity": _scale,
+    "ScaleIntensityRange": _window,
     "ScaleIntensityRangePercentiles": _percentiles,
 }
 

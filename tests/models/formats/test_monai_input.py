@@ -5,7 +5,8 @@ import pytest
 
 from napari_cnnvis.models.formats import monai_input
 from napari_cnnvis.models.formats.monai_bundle import read_bundle
-from napari_cnnvis.scan.conform import INTENSITY_RULES, InputSpec
+from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.intensity import INTENSITY_RULES
 
 from .bundles import DENSENET, INFERENCE, METADATA, bundle
 
@@ -61,20 +62,25 @@ LOAD = {"_target_": "LoadImage"}
           "b_min": 0, "b_max": 1, "clip": True}, {"intensity": "percentile"}),
         ({"_target_": "Resized", "keys": "image", "spatial_size": [96, 96, 64]},
          {"shape": [96, 96, 64], "resize": True}),
+        ({"_target_": "NormalizeIntensity", "nonzero": True}, {"intensity": "z-score-nonzero"}),
+        ({"_target_": "ScaleIntensityRange", "a_min": 0, "a_max": 9, "b_min": 0, "b_max": 1,
+          "clip": True}, {"intensity": "window 0.0 9.0"}),
         ({"_target_": "ToTensord", "keys": ["image", "label"]}, {}),
         ({"_target_": "Lambdad", "keys": "label", "func": "$lambda x: x"}, {}),
         ({"_target_": "CropForeground", "_disabled_": True}, {}),
     ],
 )  # fmt: skip
 def test_steps_that_are_reproduced(tmp_path, step, field):
-    assert input_and_notes(tmp_path, LOAD, step) == ({"intensity": "none", **field}, ())
+    fields, notes = input_and_notes(tmp_path, LOAD, step)
+    assert fields == {"intensity": "none", **field}
+    assert len(notes) == bool({"spacing", "resize"} & field.keys())
+    assert all("own interpolation" in note for note in notes)
 
 
 @pytest.mark.parametrize(
     ("step", "field", "words"),
     [
-        ({"_target_": "NormalizeIntensity", "nonzero": True}, {"intensity": "z-score"},
-         "leaves voxels of 0 at 0"),
+        ({"_target_": "CenterSpatialCrop", "roi_size": 33}, {"shape": [33, 33, 33]}, "odd size"),
         ({"_target_": "ScaleIntensityRangePercentiles", "lower": 1, "upper": 99, "b_min": 0.0,
           "b_max": 1.0}, {"intensity": "percentile"}, "does not clip"),
     ],
@@ -136,11 +142,10 @@ def test_several_steps(tmp_path):
         "$my_own_step",
         metadata=METADATA,
     )  # fmt: skip
-    assert fields == {"shape": [48, 48, 32], "intensity": "z-score"}
+    assert fields == {"shape": [48, 48, 32], "intensity": "range, z-score-nonzero"}
     assert notes == (
-        "only the last of the bundle's intensity steps is reproduced",
-        "the bundle's NormalizeIntensity leaves voxels of 0 at 0; here they are shifted like the "
-        "others",
+        "the bundle scales intensities before CenterSpatialCropd; here they are scaled last, so the "
+        "network's input differs",
         "the bundle also applies CropForegroundd, CenterSpatialCropd, Python code ($my_own_step), "
         "which are not reproduced",
     )
@@ -177,3 +182,21 @@ def test_inputs_in_the_metadata(tmp_path, inputs, fields):
     metadata = {"network_data_format": {"inputs": {"image": inputs}}}
     config = {"network_def": INFERENCE["network_def"]}
     assert read_bundle(bundle(tmp_path, config, metadata)).header.get("input") == fields
+
+
+INTENSITY = {"_target_": "ScaleIntensityd", "keys": "image"}
+CROP = {"_target_": "CenterSpatialCropd", "keys": "image", "roi_size": [32, 32, 32]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (INTENSITY, CROP, "scales intensities before CenterSpatialCropd"),
+        (INTENSITY, {"_target_": "Resize", "spatial_size": 32}, "before Resize"),
+        (INTENSITY, {"_target_": "Spacing", "pixdim": 2}, "before Spacing"),
+        (CROP, {"_target_": "Spacing", "pixdim": 2}, "crops, pads or resizes before Spacing"),
+        (CROP, {"_target_": "Orientation", "axcodes": "LPS"}, "before Orientation"),
+    ],
+)
+def test_an_order_that_is_not_reproduced_is_said(tmp_path, first, second, words):
+    assert words in " ".join(input_and_notes(tmp_path, LOAD, first, second)[1])
