@@ -4,7 +4,9 @@ None of them is a ``RuntimeError``: torch's are turned into these, so that they
 reach the user through worker threads, with a sentence that says what to do.
 """
 
+import difflib
 import logging
+from collections.abc import Iterable
 
 __all__ = [
     "Cancelled",
@@ -15,6 +17,7 @@ __all__ = [
     "VolumeError",
     "in_plain_words",
     "shortened",
+    "some_of",
 ]
 
 _LOG = logging.getLogger("napari_cnnvis")
@@ -64,6 +67,40 @@ def shortened(text: object, longest: int = 200) -> str:
     """
     plain = " ".join(str(text)[: 4 * longest].split())
     return plain if len(plain) <= longest else plain[: longest - 3] + "..."
+
+
+def some_of(names: Iterable[object], wanted: str = "", most: int = 10) -> str:
+    """Names as a message lists them: the first ones, or those most like the one that is wanted.
+
+    Parameters
+    ----------
+    names : iterable
+    wanted : str, optional
+        What somebody wrote.
+    most : int, optional
+        How many are shown.
+
+    Examples
+    --------
+    >>> some_of(["conv1", "conv2", "fc"], "conv2d", 2)
+    'conv2, conv1 and 1 more'
+    >>> some_of([])
+    'none'
+    """
+    texts = [shortened(name, 60) for name in names]
+    if len(texts) > most and wanted:
+        parts = [p for p in wanted.casefold().split(".") if p]
+        likeness = {
+            text: (sum(p in text.casefold() for p in parts), _likeness(text, wanted))
+            for text in texts
+        }
+        texts.sort(key=lambda text: likeness[text], reverse=True)
+    more = len(texts) - most
+    return (", ".join(texts[:most]) or "none") + (f" and {more} more" if more > 0 else "")
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
 
 
 def in_plain_words(error: Exception, about: str) -> str:

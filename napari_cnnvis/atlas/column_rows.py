@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from napari_cnnvis.atlas.plain_rows import Colour, Row, colour, fractions, is_label
-from napari_cnnvis.errors import VolumeError, shortened
+from napari_cnnvis.errors import VolumeError, shortened, some_of
 
 __all__ = ["column_rows"]
 
@@ -68,10 +68,9 @@ def column_rows(lines: Sequence[str], comments: Sequence[str], name: str) -> lis
     if index is None or named is None:
         if len(header) < 2 or not any(_is_whole(cell) for row in cells for cell in row):
             return []  # text with commas
-        shown = ", ".join(f"'{shortened(cell, 40)}'" for cell in header[:_SHOWN])
-        more = f" and {len(header) - _SHOWN} more" if len(header) > _SHOWN else ""
+        shown = some_of((f"'{shortened(cell, 40)}'" for cell in header), most=_SHOWN)
         what = "the numbers of labels ('index')" if index is None else "their names ('name')"
-        raise VolumeError(f"{name} has no column for {what}; its columns are {shown}{more}.")
+        raise VolumeError(f"{name} has no column for {what}; its columns are {shown}.")
     rows = [r for r in cells if max(index, named) < len(r) and _is_whole(r[index]) and r[named]]
     as_fractions = len(colours) == 3 and _all_fractions(rows, colours)
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from napari_cnnvis.cohort.tables import (
     read_rows,
     without_labels,
 )
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import VolumeError, some_of
 
 __all__ = ["bids_labels"]
 
@@ -76,7 +76,9 @@ def bids_labels(
     known = any(labels)
     without = [entry.name for entry, label in zip(entries, labels, strict=True) if not label]
     if known and without:
-        notes.add(f"{len(without)} of {len(labels)} scans have no label: {_shown(without)}.")
+        notes.add(
+            f"{len(without)} of {len(labels)} scans have no label: {some_of(without, most=_SHOWN)}."
+        )
     return labels, notes.all(known)
 
 
@@ -195,9 +197,3 @@ def _by_filename(path: Path, notes: _Notes) -> dict[str, str]:
         return {}
     named = ((row["filename"], row[labels]) for _, row in rows)
     return {file: label for file, label in named if label.casefold() not in _ABSENT}
-
-
-def _shown(names: Iterable[str]) -> str:
-    names = list(names)
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

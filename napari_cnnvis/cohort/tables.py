@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_cnnvis.cohort.entries import ScanEntry, ScanList, checked, stem, with_distinct_names
-from napari_cnnvis.errors import VolumeError, shortened
+from napari_cnnvis.errors import VolumeError, shortened, some_of
 from napari_cnnvis.reading import check_plain, decoded
 
 __all__ = [
@@ -90,9 +90,7 @@ def without_labels(name: str, columns: Sequence[str]) -> str:
 
 def shown_columns(columns: Sequence[str]) -> str:
     """The names of a table's columns, as a message shows them: a few, in quotes."""
-    shown = ", ".join(f"'{shortened(name, 40)}'" for name in columns[:_SHOWN]) or "none"
-    more = len(columns) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+    return some_of((f"'{shortened(name, 40)}'" for name in columns), most=_SHOWN)
 
 
 def read_rows(path: Path, needs: str | Sequence[str]) -> list[tuple[int, dict[str, str]]]:

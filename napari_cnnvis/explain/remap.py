@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_cnnvis.errors import MethodError
+from napari_cnnvis.errors import MethodError, some_of
 from napari_cnnvis.explain.attribution import Attribution
 from napari_cnnvis.explain.common_parameters import DISAGREEMENT
 from napari_cnnvis.explain.method import Method
@@ -86,7 +86,9 @@ def remapped(attribution: Attribution, how: Method, target: int | str) -> Attrib
     if isinstance(target, str) and target in names:
         target = names.index(target)
     if isinstance(target, str) or not 0 <= target < len(names):
-        raise MethodError(f"There is no class {target!r}; the classes are {', '.join(names)}.")
+        raise MethodError(
+            f"There is no class {target!r}; the classes are {some_of(names, str(target))}."
+        )
     drawn = {n: getattr(how, n) for n, p in how.parameters().items() if p.redraws}
     ways = {name: drawn[name] for name in ("join", "level_weights") if drawn.get(name) is not None}
     quantity, score, shown = drawn["quantity"], drawn["score"], drawn["shown"]

@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from napari_cnnvis.errors import ComputeError, shortened
+from napari_cnnvis.models.gradient_flow import without_checkpoints
 from napari_cnnvis.models.restoring import frozen, out_of_place, restoring
 
 __all__ = [
@@ -75,12 +76,15 @@ def inspecting(module: nn.Module) -> Iterator[nn.Module]:
     Activations give new tensors, so that a layer's output is not written over, unless the
     network's results depend on that. Code that takes a memory layout for granted works with
     any. Inside the block parameters want no gradient, so a graph begins only at a tensor that
-    is asked for, and no parameter's ``grad`` is touched.
+    is asked for, and no parameter's ``grad`` is touched. Checkpointed code is run plainly.
     """
     as_written = (
         contextlib.nullcontext() if module in _in_place_on_purpose else out_of_place(module)
     )
-    with restoring(module), frozen(module), as_written, full_float32(), _AnyLayout():
+    plain = as_written, full_float32(), _AnyLayout(), without_checkpoints()
+    with restoring(module), frozen(module), contextlib.ExitStack() as stack:
+        for context in plain:
+            stack.enter_context(context)
         yield module
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,29 +20,47 @@ from torch.overrides import TorchFunctionMode
 from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.calling import PLAIN, Call
 from napari_cnnvis.models.execution import inspecting, keep_in_place, plain_errors
-from napari_cnnvis.models.receptive_field import LayerGrid, OperationTracker, is_map
+from napari_cnnvis.models.layouts import LayerGrid, Layout
+from napari_cnnvis.models.operations import OperationTracker
 from napari_cnnvis.models.restoring import out_of_place, without_values
 from napari_cnnvis.models.scores import Part, parts_of_output
 
-__all__ = ["CamHead", "LayerGrid", "NetworkLayers", "TargetLayer", "find_layers", "input_channels"]
+__all__ = ["CamHead", "NetworkLayers", "TargetLayer", "find_layers", "input_channels"]
 
 _ACTIVATIONS = (
     nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
     nn.Mish, nn.Softplus, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Sigmoid,
 )  # fmt: skip
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
+#: what may be between a CAM network's last map and its linear layer, that layer included
+_OF_AVERAGES = {
+    *("mean", "sum", "div", "mul", "_adaptive_avg_pool3d", "_adaptive_avg_pool2d", "avg_pool3d"),
+    *("adaptive_avg_pool3d", "avg_pool2d", "view", "_unsafe_view", "reshape", "squeeze", "unsqueeze"),
+    *("permute", "transpose", "t", "clone", "_to_copy", "detach", "alias", "select", "expand", "slice"),
+    *("addmm", "mm", "linear", "mkldnn_linear"),
+}  # fmt: skip
 #: the recommended layer is the deepest that still has this many cells along each axis
 _FINE_ENOUGH = 7
 
 
 @dataclass(frozen=True)
 class TargetLayer:
-    """A layer that Grad-CAM can explain: its name, output channels, output shape and grid."""
+    """A layer that Grad-CAM can explain: its name, output channels, cells and where they lie.
+
+    ``layout`` says how channels and cells are found in what it gives; None if that is
+    (n, channels, a, b, c). ``runs`` is how often it runs in a pass; the last time counts.
+    """
 
     name: str
     channels: int
     shape: tuple[int, int, int]
     grid: LayerGrid | None
+    layout: Layout | None = None
+    runs: int = 1
+
+    def map_of(self, output: torch.Tensor) -> torch.Tensor:
+        """What it gives for one scan as a map (1, channels, a, b, c)."""
+        return output if self.layout is None else self.layout.map_of(output)
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,9 @@ class CamHead:
 class NetworkLayers:
     """Target layers in forward order, the recommended one, and the CAM head or why there is none.
 
-    ``parts`` are the tensors that it gives, ``ends`` by name what each comes out of directly
+    ``others`` are further layers whose output is a map, by name: those that give what a target
+    gives, run several times, or are of another kind; ``without_effect`` are layers whose cells
+    have no say in the scores. ``parts`` are the tensors that it gives, ``ends`` by name what each comes out of directly
     ("softmax", "log_softmax", "sigmoid" or ""); ``squashes`` says whether anything may have made
     probabilities, ``random`` whether random numbers were drawn. ``multiply_adds`` is the work of
     one pass, ``effort`` the same with more weight on convolutions of few channels, which are
@@ -70,6 +90,8 @@ class NetworkLayers:
     cam_head: CamHead | None
     no_cam_reason: str
     peak_bytes: int
+    others: Mapping[str, TargetLayer] = field(default_factory=dict)
+    without_effect: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     ends: tuple[tuple[str, str], ...] = ()
     squashes: bool = False
@@ -79,11 +101,15 @@ class NetworkLayers:
     effort: float = 0.0
 
 
-@dataclass(eq=False)
-class _Call:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """That a module has run: the map that it gave, if it is one, and what had been carried out."""
+
     name: str
     module: nn.Module
-    output: Any
+    layer: TargetLayer | None
+    number: int
+    operations: int
 
 
 def find_layers(
@@ -109,16 +135,20 @@ def find_layers(
         If the network cannot run on an input of this shape.
     """
     ran, tracker, output = _probe(module, input_shape, call)
-    counts = Counter(one.name for one in ran)
-    targets, seen = [], set()
+    runs = Counter(one.name for one in ran)
+    targets, seen, others, without_effect = [], set(), {}, []
     for one in ran:
-        if not is_map(one.output) or counts[one.name] > 1 or id(one.output) in seen:
+        if one.layer is None:
             continue
-        if _is_target(one.module):
-            seen.add(id(one.output))
-            targets.append(_target_layer(one, tracker))
+        if one.layer.layout and one.layer.layout.cut and one.operations > tracker.last_mixing:
+            without_effect.append(one.name)  # tokens after which only the class token is read
+        elif runs[one.name] > 1 or one.number in seen or not _is_target(one.module, one.layer):
+            others[one.name] = replace(one.layer, runs=runs[one.name])
+        else:
+            seen.add(one.number)
+            targets.append(one.layer)
     recommended = _recommend(targets)
-    head, reason = _cam_head(ran, tracker, recommended)
+    head, reason = _cam_head(ran, tracker.operations, recommended)
     given = list(parts_of_output(output))
     return NetworkLayers(
         tuple(targets),
@@ -126,6 +156,8 @@ def find_layers(
         head,
         reason,
         tracker.peak_bytes,
+        others,
+        tuple(without_effect),
         tuple(Part(name, tuple(map(int, tensor.shape))) for name, tensor in given),
         tuple((name, tracker.last_operation(tensor)) for name, tensor in given),
         tracker.squashes,
@@ -138,7 +170,7 @@ def find_layers(
 
 def _probe(
     module: nn.Module, input_shape: tuple[int, ...], call: Call
-) -> tuple[list[_Call], OperationTracker, Any]:
+) -> tuple[list[_Run], OperationTracker, Any]:
     """Run on a tensor without values or, if that is not possible, on a volume of zeros."""
     x = torch.empty((1, *input_shape), device="meta")
 
@@ -159,14 +191,15 @@ def _probe(
 
 def _watch(
     module: nn.Module, x: torch.Tensor, run: Callable[[], Any]
-) -> tuple[list[_Call], OperationTracker, Any]:
-    """Run, and note what each layer gives; of real outputs only their shapes are kept."""
-    calls: list[_Call] = []
+) -> tuple[list[_Run], OperationTracker, Any]:
+    """Run, and note what each layer gives."""
+    runs: list[_Run] = []
 
     def note(name: str, layer: nn.Module, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and not output.is_meta:
-            output = torch.empty_like(output, device="meta")
-        calls.append(_Call(name, layer, output))
+        found, number = None, -1
+        if isinstance(output, torch.Tensor):
+            found, number = _layer_of(name, output, tracker), tracker.number(output)
+        runs.append(_Run(name, layer, found, number, len(tracker.operations)))
 
     handles = []
     tracker, overwritten = OperationTracker(x), _Overwritten()
@@ -196,7 +229,7 @@ def _watch(
             handle.remove()
     if overwritten.read_again:
         keep_in_place(module)
-    return calls, tracker, output
+    return runs, tracker, output
 
 
 class _Overwritten(TorchFunctionMode):
@@ -247,42 +280,60 @@ def _place(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _is_target(module: nn.Module) -> bool:
+def _is_target(module: nn.Module, layer: TargetLayer) -> bool:
     """Convolutions, activations, and blocks (whatever is not a plain layer of torch)."""
     if isinstance(module, (*_CONVOLUTIONS, *_ACTIVATIONS)):
         return True
+    if layer.layout is not None and next(module.parameters(), None) is None:
+        return False  # puts tokens into another order
     return any(module.children()) or not type(module).__module__.startswith("torch.nn")
 
 
-def _target_layer(call: _Call, tracker: OperationTracker) -> TargetLayer:
-    _, channels, *shape = call.output.shape
-    return TargetLayer(call.name, channels, tuple(shape), tracker.grid(call.output))
+def _layer_of(name: str, output: torch.Tensor, tracker: OperationTracker) -> TargetLayer | None:
+    """What a layer gives, if it has cells: of a 5D tensor more than one, of tokens along each axis."""
+    place = tracker.place(output)
+    layout = place.layout() if place is not None and place.counts else None
+    if layout is None:
+        return None
+    channels, *cells = layout.shape
+    if max(cells) < 2 or (output.ndim != 5 and min(cells) < 2):
+        return None
+    plain = layout.is_plain and layout.shape == tuple(output.shape[1:])
+    shape = (cells[0], cells[1], cells[2])
+    return TargetLayer(name, channels, shape, layout.grid, None if plain else layout)
 
 
 def _recommend(targets: list[TargetLayer]) -> str | None:
     fine = [t.name for t in targets if min(t.shape) >= _FINE_ENOUGH]
     if fine:
         return fine[-1]
-    return max(targets, key=lambda t: min(t.shape)).name if targets else None
+    return max(reversed(targets), key=lambda t: min(t.shape)).name if targets else None
 
 
 def _cam_head(
-    calls: list[_Call], tracker: OperationTracker, recommended: str | None
+    runs: list[_Run], operations: list[str], recommended: str | None
 ) -> tuple[CamHead | None, str]:
     instead = f"use Grad-CAM on {recommended}" if recommended else "use sensitivity"
-    last_map = max((i for i, call in enumerate(calls) if is_map(call.output)), default=None)
+    last_map = max((i for i, one in enumerate(runs) if one.layer is not None), default=None)
     if last_map is None:
         return None, f"This net has no 3D feature maps, so CAM does not apply; {instead}."
-    after = [call for call in calls[last_map + 1 :] if not any(call.module.children())]
+    features = runs[last_map].layer
+    assert features is not None
+    after = [one for one in runs[last_map + 1 :] if not any(one.module.children())]
     weighted = [c for c in after if any(True for _ in c.module.parameters(recurse=False))]
-    channels = calls[last_map].output.shape[1]
     if (
         len(weighted) == 1
         and isinstance(weighted[0].module, nn.Linear)
-        and weighted[0].module.in_features == channels
-        and not tracker.maximum_after_maps
+        and weighted[0].module.in_features == features.channels
     ):
-        return CamHead(_target_layer(calls[last_map], tracker), weighted[0].name), ""
+        between = set(operations[runs[last_map].operations : weighted[0].operations])
+        if between <= _OF_AVERAGES:
+            return CamHead(features, weighted[0].name), ""
+        named = ", ".join(sorted(between - _OF_AVERAGES)[:5])
+        return None, (
+            f"Between {features.name} and {weighted[0].name} this net does more than a global average "
+            f"pool ({named}), so CAM does not apply; {instead}."
+        )
     ends = [c.name for c in after if isinstance(c.module, nn.Flatten) or c in weighted]
     if len(ends) > 6:
         ends = [*ends[:3], "...", ends[-1]]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from napari_cnnvis.errors import MethodError
+from napari_cnnvis.errors import MethodError, shortened, some_of
 from napari_cnnvis.models.execution import (
     arrange_weights,
     inspecting,
@@ -212,19 +213,30 @@ class Model:
         return self._probed.layers(shape)
 
     def layer(self, name: str, shape: tuple[int, int, int] | None = None) -> TargetLayer:
-        """The target layer called `name`.
+        """The layer called `name`: a target layer, or any other whose output is a map.
 
         Raises
         ------
         MethodError
             If there is none.
         """
-        for target in self.layers(shape).targets:
+        layers = self.layers(shape)
+        for target in layers.targets:
             if target.name == name:
                 return target
+        if name in layers.others:
+            return layers.others[name]
+        known = [target.name for target in layers.targets]
+        if name not in dict(self.module.named_modules()):
+            raise MethodError(
+                f"{self.architecture} has no layer '{shortened(name, 60)}'; it has "
+                f"{some_of([*known, *get_close_matches(name, list(layers.others))], name)}."
+            )
+        why = "gives no map, one value for each channel and place in the scan"
+        if name in layers.without_effect:
+            why = "has no say in the scores at the scan's places"
         raise MethodError(
-            f"{self.architecture} has no target layer '{name}'; it has "
-            f"{', '.join(self.target_layers)}."
+            f"{name or 'The whole network'} {why}; choose a layer such as {some_of(known, name)}."
         )
 
     def class_index(self, target: int | str) -> int:
@@ -245,7 +257,7 @@ class Model:
             and 0 <= target < len(names)
         ):
             return int(target)
-        known = ", ".join(f"{i} ({n})" for i, n in enumerate(names))
+        known = some_of((f"{i} ({n})" for i, n in enumerate(names)), str(target))
         raise MethodError(f"{self.architecture} has no class {target!r}; its classes are {known}.")
 
     def conform(self, volume: Scan) -> Conformed:

@@ -15,7 +15,7 @@ from napari_cnnvis.cohort.tables import (
     scans_in_table,
     without_labels,
 )
-from napari_cnnvis.errors import VolumeError
+from napari_cnnvis.errors import VolumeError, some_of
 
 __all__ = ["LabelledScan", "Study", "StudyProblems", "read_study"]
 
@@ -133,7 +133,7 @@ def read_study(
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise VolumeError(
             f"A network tells at least two classes apart; {table.name} was read for "
-            f"{', '.join(classes) or 'none'}. Give different ones with classes (--classes)."
+            f"{some_of(classes)}. Give different ones with classes (--classes)."
         )
     problems: list[tuple[int, str]] = []
     scans, first_rows, sessions, left_out = [], {}, {}, 0
@@ -143,7 +143,7 @@ def read_study(
             if skip_other_labels and entry.label:
                 left_out += 1
                 continue
-            known = ", ".join(classes)
+            known = some_of(classes, entry.label)
             what = f"unknown label '{entry.label}'" if entry.label else "no label"
             problems.append((number, f"{what}; the classes are {known}"))
         if entry.problem:
@@ -170,7 +170,7 @@ def read_study(
     empty = [name for index, name in enumerate(classes) if not counts[index]]
     if empty:
         raise VolumeError(
-            f"{table.name} has no scan of the class {', '.join(empty)}; its labels are "
-            f"{', '.join(found) or 'empty'}."
+            f"{table.name} has no scan of the class {some_of(empty)}; its labels are "
+            f"{some_of(found) if found else 'empty'}."
         )
     return Study(table, classes, tuple(scans), left_out)

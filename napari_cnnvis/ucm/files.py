@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import nibabel as nib
 import numpy as np
 
-from napari_cnnvis.errors import MethodError, VolumeError
+from napari_cnnvis.errors import MethodError, VolumeError, some_of
 from napari_cnnvis.reading import check_fits, check_plain, unpacks_too_far
 from napari_cnnvis.scan.axes import volumes_of
 from napari_cnnvis.scan.files import load_image
@@ -246,7 +246,7 @@ def _array_of_labels(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
             return arrays[name]
     if len(arrays) != 1:
         raise VolumeError(
-            f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}), and it is not clear which "
+            f"{path} holds {len(arrays)} arrays ({some_of(arrays)}), and it is not clear which "
             'are the labels; call the array of all levels "labels".'
         )
     return next(iter(arrays.values()))

@@ -181,7 +181,7 @@ def test_unknown_class(refused, target):
 
 
 def test_unknown_layer(refused):
-    assert "no target layer 'conv99'" in refused("--layer", "conv99")
+    assert "no layer 'conv99'" in refused("--layer", "conv99")
 
 
 def test_all_layers_do_not_fit_into_one_file(refused):

@@ -300,10 +300,18 @@ def test_sensitivity_is_a_plain_loop(case, occluded, record_property):
         assert f"{case.network.mixes} mixes all positions" in engine["text"]
 
 
-def test_heads_of_attention_are_no_maps():
+def test_tokens_are_maps_and_heads_of_attention_are_not():
     network = NETWORKS["ViT"]
     model = Model(make(network), None, InputSpec(shape=(network.size,) * 3), "cpu")
-    assert model.target_layers == list(network.layers)
+    layers = model.layers()
+    assert {target.shape for target in layers.targets} == {(4, 4, 4)}
+    assert [name for name in model.target_layers if "attn" in name] == [
+        "blocks.0.attn",
+        "blocks.1.attn",
+    ]
+    assert layers.recommended == "blocks.1"  # of the third only the class token is read
+    assert "blocks.2" in layers.without_effect
+    assert not any("softmax" in name or "mat" in name for name in layers.others)
 
 
 def test_a_video_network_of_torchvision():

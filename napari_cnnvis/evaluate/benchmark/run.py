@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
-from napari_cnnvis.errors import MethodError, in_plain_words
+from napari_cnnvis.errors import MethodError, in_plain_words, some_of
 from napari_cnnvis.evaluate.benchmark.methods import Case, Method, methods_of
 from napari_cnnvis.evaluate.benchmark.options import BenchmarkOptions
 from napari_cnnvis.evaluate.benchmark.rows import RowStore, ScoreRow, write_csv
@@ -171,11 +171,16 @@ class _Loaded:
 
 
 def _check_layers(models: Sequence[Model], layers: Sequence[str]) -> None:
-    known = {name for model in models for name in model.target_layers} if layers else set()
+    known = {
+        name
+        for model in models
+        for name in (*model.target_layers, *model.layers().others)
+        if layers
+    }
     for layer in layers:
         if layer not in known:
             raise MethodError(
-                f"No network has a target layer '{layer}'; there are {', '.join(sorted(known))}."
+                f"No network has a target layer '{layer}'; there are {some_of(sorted(known), layer)}."
             )
 
 

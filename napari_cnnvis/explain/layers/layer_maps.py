@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.flat_maps import why_layer_is_flat
 from napari_cnnvis.explain.method import Method
 from napari_cnnvis.explain.parameter import check_choice
 from napari_cnnvis.explain.record import Record
 from napari_cnnvis.explain.registry import method_of
 from napari_cnnvis.models.layers import TargetLayer
-from napari_cnnvis.models.receptive_field import LayerGrid
+from napari_cnnvis.models.layouts import LayerGrid
 from napari_cnnvis.models.windows import importance
 from napari_cnnvis.scan.conform import Conformed
 from napari_cnnvis.scan.volume import Volume
@@ -101,10 +102,16 @@ class Piece:
         Where the part lies on the model's grid.
     cells : dict of str to dict of str to array
         By method and layer, in raw units, signed.
+    why_zero : dict of str to str
+        Of layers whose cells cannot be but zero: why.
+    remarks : dict of str to str
+        What else is to be said of a layer.
     """
 
     place: tuple[slice, ...]
     cells: dict[str, dict[str, np.ndarray]]
+    why_zero: dict[str, str]
+    remarks: dict[str, str]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -179,6 +186,14 @@ class LayerMaps(Mapping[str, Attribution]):
                 f"The mean of {len(self.pieces)} overlapping windows of {' x '.join(map(str, shape))} "
                 "voxels, averaged before anything else is done.",
             )
+        if len(self.pieces) == 1 or all(piece.why_zero.get(name) for piece in self.pieces):
+            piece = self.pieces[0]
+            signed = piece.cells[self.how.key][name]
+            why = piece.why_zero.get(name, "")
+            notes += why_layer_is_flat(name, signed, self._cells(piece, name), why)
+        notes += (self.pieces[0].remarks[name],) if name in self.pieces[0].remarks else ()
+        if layer.runs > 1:
+            notes += (f"{name} runs {layer.runs} times in a pass; this is the last time.",)
         return Attribution(
             self.conformed.back(self._map(name, grid)),
             self.volume.affine,

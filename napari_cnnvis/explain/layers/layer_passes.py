@@ -15,11 +15,14 @@ __all__ = ["pieces"]
 
 
 def pieces(
-    model: Model, conformed: Conformed, maps_of: Callable[[np.ndarray], dict]
+    model: Model,
+    conformed: Conformed,
+    maps_of: Callable[[np.ndarray], tuple[dict, dict[str, str], dict[str, str]]],
 ) -> Iterator[Piece]:
     """The maps of each part of a scan that the network sees at once.
 
-    `maps_of` takes channels (c, i, j, k) and gives the cells of each layer by method.
+    `maps_of` takes channels (c, i, j, k) and gives the cells of each layer by method, and
+    by layer why they are zero and what is to be said of them.
     """
     channels = conformed.channels
     spec = model.input_spec
@@ -28,4 +31,4 @@ def pieces(
     else:
         places = window_slices(conformed.data.shape, spec.window, spec.overlap)
     for place in places:
-        yield Piece(place, maps_of(channels[(slice(None), *place)]))
+        yield Piece(place, *maps_of(channels[(slice(None), *place)]))

@@ -100,7 +100,7 @@ class Cam(Method):
         def weights_of(column: int) -> Tensor:
             return linear.weight[model.outputs.column(column)] * model.outputs.sign(column)
 
-        def maps_of(channels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        def maps_of(channels: np.ndarray) -> tuple[dict, dict[str, str], dict[str, str]]:
             _, outputs = run_and_capture(
                 model.module,
                 model.reading,
@@ -108,7 +108,7 @@ class Cam(Method):
                 [name, head.linear],
                 with_graph=False,
             )
-            maps = outputs[name][0]
+            maps = head.features.map_of(outputs[name])[0]
             with torch.no_grad():
                 expected = maps.mean((1, 2, 3)) @ linear.weight.T
                 if linear.bias is not None:
@@ -122,7 +122,7 @@ class Cam(Method):
                     f"What lies between {name} and {head.linear} is not a plain global average pool, so "
                     f"CAM does not apply; use Grad-CAM on {layers.recommended}."
                 )
-            return {"cam": {name: cells.float().cpu().numpy()}}
+            return {"cam": {name: cells.float().cpu().numpy()}}, {}, {}
 
         return LayerMaps(
             tuple(pieces(model, conformed, maps_of)),

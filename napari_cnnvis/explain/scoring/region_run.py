@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.attribution import Attribution
+from napari_cnnvis.explain.flat_maps import why_occlusions_are_flat
 from napari_cnnvis.explain.record import Record
 from napari_cnnvis.explain.remap import remapped
 from napari_cnnvis.explain.scoring.margins import with_margin
@@ -102,18 +103,22 @@ def run_regions(
             scores = RegionScores(
                 scorer.clean_logits, kept, scan.names, model.outputs, hierarchy, node_of_leaf
             )
+            data = smoothed(
+                scores.map(index, how.quantity, how.score, join=how.join),
+                scores.covered(),
+                reference.spacing,
+                how.smooth,
+            )
+            flat = why_occlusions_are_flat(
+                data, kept, scorer.clean_logits, len(occlusions.boxes), how.score
+            )
             return Attribution(
-                smoothed(
-                    scores.map(index, how.quantity, how.score, join=how.join),
-                    scores.covered(),
-                    reference.spacing,
-                    how.smooth,
-                ),
+                data,
                 reference.affine,
                 record,
                 reference,
                 partial=partial,
-                notes=(*conformed.notes, report.text),
+                notes=(*conformed.notes, report.text, *flat),
                 regions=scores,
             )
 

@@ -14,7 +14,7 @@ from napari_cnnvis._napari.inspect.marks import FIELD_NAME, outline
 from napari_cnnvis._napari.layers.maps import mark_as_map, style_overlay
 from napari_cnnvis._napari.layers.place import affine_of
 from napari_cnnvis._napari.layers.scans import volume_to_layer
-from napari_cnnvis.models.receptive_field import LayerGrid
+from napari_cnnvis.models.layouts import LayerGrid
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.volume import Volume
 

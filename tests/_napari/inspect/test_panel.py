@@ -4,7 +4,7 @@ import numpy as np
 
 from napari_cnnvis._napari.inspect.marks import FIELD_NAME
 from napari_cnnvis._napari.layers.maps import map_of
-from napari_cnnvis.models.receptive_field import LayerGrid
+from napari_cnnvis.models.layouts import LayerGrid
 
 from .made_maps import add_atlas, add_map, click, native_of, two_blobs
 

@@ -17,7 +17,7 @@ from napari_cnnvis._napari.layers.maps import (
     whole_map,
 )
 from napari_cnnvis.explain.attribution import Attribution
-from napari_cnnvis.models.receptive_field import LayerGrid
+from napari_cnnvis.models.layouts import LayerGrid
 from napari_cnnvis.scan.volume import Volume
 
 

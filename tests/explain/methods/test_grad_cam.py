@@ -244,7 +244,7 @@ def test_only_receptive_fields_put_unpadded_layers_where_they_look(wrap, gap_net
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"layer": "conv99"}, "no target layer 'conv99'.*conv1a"),
+        ({"layer": "conv99"}, "no layer 'conv99'; it has conv1a"),
         ({"score": "loss"}, "logit, log_prob, probability"),
         ({"alignment": "middle"}, "stretch, receptive field"),
         ({"target": "unknown"}, "no class 'unknown'"),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from napari_cnnvis.models.layers import find_layers
-from napari_cnnvis.models.receptive_field import LayerGrid
+from napari_cnnvis.models.layouts import LayerGrid
 
 SHAPE = (31, 33, 35)
 
