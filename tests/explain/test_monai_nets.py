@@ -76,7 +76,7 @@ NETWORKS = {
         48,
         ("patch_embedding.patch_embeddings",),
         None,
-        "'patch_embedding'",
+        "einsum in 'blocks.0.attn'",
     ),
 }
 BOXES = [

@@ -215,4 +215,5 @@ def _why(program: Program) -> str:
     inside = path[-1].partition(".")[2] if path else ""  # the first part is the tracer's own
     where = f" in '{inside}'" if inside else ""
     name = getattr(operation.node.target, "__name__", "an operation").split(".")[0]
-    return f", because {name}{where} mixes all positions"
+    does = "mixes all positions" if operation.mixes else "cannot be followed box by box"
+    return f", because {name}{where} {does}"

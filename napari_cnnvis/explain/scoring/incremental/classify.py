@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from napari_cnnvis.explain.scoring.incremental.forms import PLAIN_FORM, Form
 from napari_cnnvis.explain.scoring.incremental.geometry import Window
+from napari_cnnvis.explain.scoring.incremental.local import RESHAPES, local_form, makes_uniform
 from napari_cnnvis.explain.scoring.incremental.operations import (
     BatchNorm,
     BatchSize,
@@ -22,20 +24,24 @@ from napari_cnnvis.explain.scoring.incremental.operations import (
     is_size,
 )
 from napari_cnnvis.explain.scoring.incremental.patches import convolve
-from napari_cnnvis.explain.scoring.incremental.trace import CannotTrace, Trace, shape_of
+from napari_cnnvis.explain.scoring.incremental.trace import (
+    CannotTrace,
+    Trace,
+    argument_of,
+    called,
+    shape_of,
+)
 
 __all__ = ["Program", "classify"]
 
-_POINTWISE = {
-    "relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish",
-    "sigmoid", "log_sigmoid", "tanh", "softplus", "hardtanh", "hardswish", "hardsigmoid",
-    "threshold", "clamp", "clamp_min", "clamp_max", "abs", "neg", "exp", "log", "sqrt", "rsqrt",
-    "square", "pow", "reciprocal", "add", "sub", "rsub", "mul", "div", "maximum", "minimum",
-    "where", "addcmul",
+#: of which each position of the result depends on all of the maps
+_MIXING = {
+    "group_norm", "instance_norm", "adaptive_avg_pool3d", "adaptive_max_pool3d", "mean", "sum", "amax", "amin",
+    "var", "std", "softmax", "roll", "flip", "sort", "topk", "cumsum", "median",
 }  # fmt: skip
+_ATTENTION = {"matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"}
 _SAME = {"clone", "alias", "detach", "contiguous", "lift_fresh_copy"}
 _CASTS = {"to", "type_as", "_to_copy"}
-_SPACE = {2, 3, 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +57,15 @@ class Program:
     same : dict of fx.Node to fx.Node
         Nodes that only hand on what another gives (a cast to the type that it has ...).
     trace : Trace
+    forms : dict of fx.Node to Form
+        What the axes of those are that are followed as boxes.
     """
 
     operations: tuple[Operation, ...]
     constants: dict[fx.Node, Any]
     same: dict[fx.Node, fx.Node]
     trace: Trace
+    forms: dict[fx.Node, Form]
 
     @property
     def output(self) -> fx.Node:
@@ -64,22 +73,29 @@ class Program:
         return self.same.get(self.trace.output, self.trace.output)
 
     def mixing(self) -> Whole | None:
-        """The first operation that needs whole maps though multiply-adds are yet to come."""
+        """The first operation that needs whole maps though multiply-adds are yet to come.
+
+        One that mixes positions is named rather than one that is only not followed.
+        """
         ahead = 0.0
-        found = None
+        found: Whole | None = None
+        mixes: Whole | None = None
         for operation in reversed(self.operations):
             if isinstance(operation, Whole):
                 ahead += operation.work
-                if operation.sources and ahead > 0.05 * self.work:
-                    found = operation
-        return found
+                if ahead > 0.05 * self.work:
+                    found = operation if operation.sources else found
+                    mixes = operation if operation.mixes else mixes
+        return mixes or found
 
     @property
     def work(self) -> float:
         """Multiply-adds of a full pass."""
+        boxed = (Windowed, Pointwise)
         return sum(
-            op.work * (1 if isinstance(op, Whole) else float(op.grid.prod()))
+            op.work * (float(op.grid.prod()) if isinstance(op, boxed) else 1)
             for op in self.operations
+            if op.work
         )
 
 
@@ -94,8 +110,9 @@ def classify(trace: Trace) -> Program:
     shape = shape_of(trace.output)
     if len(shape) != 2 or isinstance(shape[0], int):
         raise CannotTrace("it does not give one row of scores for each input")
-    boxed: set[fx.Node] = {trace.input}
+    forms: dict[fx.Node, Form] = {trace.input: PLAIN_FORM}
     varying: set[fx.Node] = {trace.input}
+    uniform: set[fx.Node] = set()
     same: dict[fx.Node, fx.Node] = {}
     constants: dict[fx.Node, Any] = dict(trace.constants)
     operations: list[Operation] = []
@@ -111,50 +128,81 @@ def classify(trace: Trace) -> Program:
         if _hands_on(node) and inputs[0] in varying:
             same[node] = inputs[0]
             continue
-        sources = tuple(n for n in inputs if n in boxed)
-        operation = _operation(node, sources, constants, boxed)
+        if makes_uniform(node):
+            uniform.add(node)
+        sources = {n: forms[n] for n in inputs if n in forms}
+        operation = _operation(node, sources, constants, uniform)
         operations.append(operation)
         if isinstance(operation, Windowed | Pointwise):
-            boxed.add(node)
-    program = Program(tuple(operations), constants, same, trace)
+            forms[node] = operation.form
+    program = Program(tuple(operations), constants, same, trace, forms)
     _mark_last_uses(program)
     return program
 
 
 def _operation(
     node: fx.Node,
-    sources: tuple[fx.Node, ...],
+    sources: dict[fx.Node, Form],
     constants: dict[fx.Node, Any],
-    boxed: set[fx.Node],
+    uniform: set[fx.Node],
 ) -> Operation:
-    if len(sources) == 1 and _called(node) == "sym_size":
+    if len(sources) == 1 and called(node) == "sym_size":
         return BatchSize(node, sources)
-    whole = Whole(node, sources, _whole_work(node))
+    name = called(node)
+    varying = [n for n in node.all_input_nodes if not (n in sources or n in constants)]
+    mixes = bool(sources) and (name in _MIXING or any(shape_of(n)[1:] for n in varying))
+    mixes |= name in _ATTENTION
+    whole = Whole(node, sources, _whole_work(node), mixes)
     if not sources or is_size(node) or not isinstance(node.meta.get("val"), Tensor):
         return whole
-    called = _called(node)
-    if len(sources) == 1 and sources[0] is node.args[0]:
-        others = [n for n in node.all_input_nodes if n is not sources[0]]
-        if all(n in constants for n in others):
-            if called in ("conv3d", "convolution"):
-                return _convolution(node, sources[0]) or whole
-            if called in ("max_pool3d", "avg_pool3d"):
-                return _pooling(node, sources[0]) or whole
-            if called in ("pad", "constant_pad_nd"):
-                return _padding(node, sources[0]) or whole
-            pooled = _pools_everything(node, called)
-            if pooled:
-                return GlobalPool(node, sources[0], pooled)
-    if _is_pointwise(node, called, sources, constants):
-        if called == "batch_norm":
-            return BatchNorm(node, sources[0], constants)
-        return Pointwise(node, sources)
-    return whole
+    if len(sources) == 1 and node.args[0] in sources and not varying:
+        special = _of_one_map(node, next(iter(sources)), next(iter(sources.values())), constants)
+        if special is not None:
+            return special
+    form = local_form(node, sources, constants, uniform)
+    if form is None:
+        return whole
+    return Pointwise(node, sources, form, _work_of_position(node, form), name in RESHAPES)
+
+
+def _of_one_map(
+    node: fx.Node, source: fx.Node, form: Form, constants: dict[fx.Node, Any]
+) -> Operation | None:
+    """Convolutions, pools and the like, whose only map is their first argument."""
+    name = called(node)
+    pooled = _pools_everything(node, name, form)
+    if pooled:
+        return GlobalPool(node, source, form, pooled)
+    if form != PLAIN_FORM:
+        return None
+    if name in ("conv3d", "convolution"):
+        return _convolution(node, source)
+    if name in ("max_pool3d", "avg_pool3d"):
+        return _pooling(node, source)
+    if name == "slice" and argument_of(node, 1, "dim", 0) % 5 > 1:
+        return _slice(node, source)
+    if name in ("pad", "constant_pad_nd"):
+        return _padding(node, source)
+    if name == "batch_norm" and not argument_of(node, 5, "training", False):
+        return BatchNorm(node, source, constants)
+    return None
+
+
+def _work_of_position(node: fx.Node, form: Form) -> float:
+    """Multiply-adds for each position of a linear layer on channels that come last."""
+    if called(node) != "linear":
+        return 0.0
+    return float(form.n_channels(shape_of(node)) * int(shape_of(node.args[1])[1]))
 
 
 def _hands_on(node: fx.Node) -> bool:
-    called = _called(node)
-    return called in _SAME or (called in _CASTS and _same_type(node))
+    name = called(node)
+    if name == "slice":  # of everything
+        return (
+            str(shape_of(node)) == str(shape_of(node.args[0]))
+            and argument_of(node, 4, "step", 1) == 1
+        )
+    return name in _SAME or (name in _CASTS and _same_type(node))
 
 
 def _same_type(node: fx.Node) -> bool:
@@ -165,42 +213,16 @@ def _same_type(node: fx.Node) -> bool:
     return (before.dtype, before.device) == (after.dtype, after.device)
 
 
-def _is_pointwise(
-    node: fx.Node, called: str, sources: tuple[fx.Node, ...], constants: dict[fx.Node, Any]
-) -> bool:
-    grid = shape_of(node)[2:]
-    if len(shape_of(node)) != 5 or any(shape_of(s)[2:] != grid for s in sources):
-        return False
-    others = [n for n in node.all_input_nodes if n not in sources]
-    if any(n not in constants for n in others):
-        return False
-    if called == "batch_norm":
-        return not _argument(node, 5, "training", False)
-    if called in ("cat", "concat", "concatenate"):
-        return _argument(node, 1, "dim", 0) in (1, -4) and not others
-    if called == "prelu":
-        return True
-    flat = all(_same_everywhere(constants[n]) for n in others)
-    return called in _POINTWISE and flat
-
-
-def _same_everywhere(value: Any) -> bool:
-    """Whether a constant, broadcast against a map, is the same at all positions."""
-    return not isinstance(value, Tensor) or all(n == 1 for n in value.shape[-3:])
-
-
-def _pools_everything(node: fx.Node, called: str) -> str | None:
+def _pools_everything(node: fx.Node, name: str, form: Form) -> str | None:
     """ "mean" or "max" if a node pools over all positions of its maps."""
-    source = node.args[0]
-    if len(shape_of(source)) != 5:
-        return None
-    if called == "adaptive_avg_pool3d" and all(n == 1 for n in _triple(node.args[1])):
-        return "mean"
-    if called in ("mean", "amax") and len(node.args) > 1 and _same_type(node):
+    ndim = 1 + len(form.axes)
+    if name == "adaptive_avg_pool3d" and all(n == 1 for n in _triple(node.args[1])):
+        return "mean" if form == PLAIN_FORM else None
+    if name in ("mean", "amax") and len(node.args) > 1 and _same_type(node):
         given: Any = node.args[1]
         axes = given if isinstance(given, list | tuple) else [given]
-        if {a % 5 for a in axes} == _SPACE:
-            return "mean" if called == "mean" else "max"
+        if {a % ndim for a in axes} == set(form.space):
+            return "mean" if name == "mean" else "max"
     return None
 
 
@@ -208,17 +230,17 @@ def _convolution(node: fx.Node, source: fx.Node) -> Windowed | None:
     weight = shape_of(node.args[1])
     if len(weight) != 5:
         return None
-    bias = _argument(node, 2, "bias", None)
+    bias = argument_of(node, 2, "bias", None)
     stride, padding, dilation = (
-        _argument(node, place, name, default)
+        argument_of(node, place, name, default)
         for place, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
     )
-    if _called(node) == "convolution":
-        if _argument(node, 6, "transposed", False):
+    if called(node) == "convolution":
+        if argument_of(node, 6, "transposed", False):
             return None
-        groups = _argument(node, 8, "groups", 1)
+        groups = argument_of(node, 8, "groups", 1)
     else:
-        groups = _argument(node, 6, "groups", 1)
+        groups = argument_of(node, 6, "groups", 1)
     kernel, stride, dilation = np.array(weight[2:]), _triple(stride), _triple(dilation)
     if padding == "same":
         total = dilation * (kernel - 1)
@@ -238,22 +260,22 @@ def _convolution(node: fx.Node, source: fx.Node) -> Windowed | None:
 def _pooling(node: fx.Node, source: fx.Node) -> Operation | None:
     """Max and average pooling; one that leaves a single position is a global pool."""
     kernel = _triple(node.args[1])
-    stride = _argument(node, 2, "stride", [])
+    stride = argument_of(node, 2, "stride", [])
     stride = _triple(stride) if stride != [] else kernel
-    before = _triple(_argument(node, 3, "padding", 0))
+    before = _triple(argument_of(node, 3, "padding", 0))
     inputs, outputs = _grids(source, node)
-    maximum = _called(node) == "max_pool3d"
-    divisor = None if maximum else _argument(node, 6, "divisor_override", None)
+    maximum = called(node) == "max_pool3d"
+    divisor = None if maximum else argument_of(node, 6, "divisor_override", None)
     everything = (kernel == inputs).all() and (outputs == 1).all() and not before.any()
     if everything and divisor is None:
-        return GlobalPool(node, source, "max" if maximum else "mean")
+        return GlobalPool(node, source, PLAIN_FORM, "max" if maximum else "mean")
     if maximum:
-        dilation, fill = _triple(_argument(node, 4, "dilation", 1)), -float("inf")
-        ceil = _argument(node, 5, "ceil_mode", False)
+        dilation, fill = _triple(argument_of(node, 4, "dilation", 1)), -float("inf")
+        ceil = argument_of(node, 5, "ceil_mode", False)
     else:
         dilation, fill = np.ones(3, np.int64), 0.0
-        ceil = _argument(node, 4, "ceil_mode", False)
-        if before.any() and not _argument(node, 5, "count_include_pad", True):
+        ceil = argument_of(node, 4, "ceil_mode", False)
+        if before.any() and not argument_of(node, 5, "count_include_pad", True):
             return None
     # with ceil_mode the last window may hang over the edge
     over = (outputs - 1) * stride + dilation * (kernel - 1) + 1 - inputs - before
@@ -271,15 +293,36 @@ def _pooling(node: fx.Node, source: fx.Node) -> Operation | None:
     return Windowed(node, source, window, apply, 0.0)
 
 
+def _slice(node: fx.Node, source: fx.Node) -> Windowed | None:
+    """Every so many positions along one axis of space, from a start on."""
+    axis = argument_of(node, 1, "dim", 0) % 5 - 2
+    inputs, outputs = _grids(source, node)
+    start = argument_of(node, 2, "start", None) or 0
+    step = argument_of(node, 4, "step", 1)
+    if not isinstance(start, int) or not isinstance(step, int):
+        return None
+    start = max(start + int(inputs[axis]), 0) if start < 0 else start
+    one, nothing = np.ones(3, np.int64), np.zeros(3, np.int64)
+    stride, before = one.copy(), nothing.copy()
+    stride[axis], before[axis] = step, -start
+    window = Window(one, stride, one, before, nothing, 0.0, inputs, outputs)
+    steps = tuple(slice(None, None, int(s)) for s in stride)
+
+    def apply(context: Context, x: Tensor) -> Tensor:
+        return x[(slice(None), slice(None), *steps)]
+
+    return Windowed(node, source, window, apply, 0.0)
+
+
 def _padding(node: fx.Node, source: fx.Node) -> Windowed | None:
     """Padding with a constant, on the three spatial axes only."""
     given: Any = node.args[1]
     widths = [int(w) for w in given]
-    mode = _argument(node, 2, "mode", "constant")
-    value = _argument(node, 3, "value", None)
-    if _called(node) == "constant_pad_nd":
-        mode, value = "constant", _argument(node, 2, "value", 0.0)
-    if mode != "constant" or min(widths) < 0 or any(widths[6:]):
+    mode = argument_of(node, 2, "mode", "constant")
+    value = argument_of(node, 3, "value", None)
+    if called(node) == "constant_pad_nd":
+        mode, value = "constant", argument_of(node, 2, "value", 0.0)
+    if mode != "constant" or any(widths[6:]):
         return None
     widths = [*widths[:6], *[0] * (6 - len(widths[:6]))]
     before, after = np.array(widths[4::-2]), np.array(widths[5::-2])
@@ -290,18 +333,18 @@ def _padding(node: fx.Node, source: fx.Node) -> Windowed | None:
 
 def _whole_work(node: fx.Node) -> float:
     """Multiply-adds of a node on whole maps, for one input."""
-    called = _called(node)
+    name = called(node)
     shape = shape_of(node)[1:]
     if not shape or not all(isinstance(n, int) for n in shape):
         return 0.0
     positions = float(np.prod([int(n) for n in shape]))
-    if called in ("conv3d", "convolution"):
+    if name in ("conv3d", "convolution"):
         return positions * float(np.prod(shape_of(node.args[1])[1:]))
-    if called == "linear":
+    if name == "linear":
         return positions * float(shape_of(node.args[1])[1])
-    if called in ("matmul", "bmm", "mm"):
+    if name in ("matmul", "bmm", "mm"):
         return positions * float(shape_of(node.args[0])[-1])
-    if called == "scaled_dot_product_attention":
+    if name == "scaled_dot_product_attention":
         return 2 * positions * float(shape_of(node.args[1])[-2])
     return 0.0
 
@@ -324,18 +367,6 @@ def _mark_last_uses(program: Program) -> None:
 def _grids(source: fx.Node, node: fx.Node) -> tuple[np.ndarray, np.ndarray]:
     before, after = (np.array([int(n) for n in shape_of(one)[2:]]) for one in (source, node))
     return before, after
-
-
-def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
-    if len(node.args) > place:
-        return node.args[place]
-    return node.kwargs.get(name, default)
-
-
-def _called(node: fx.Node) -> str:
-    """Name of the ATen operation, without its overload."""
-    name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
-    return str(name)
 
 
 def _triple(value: Any) -> np.ndarray:

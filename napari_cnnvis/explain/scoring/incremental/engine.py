@@ -132,12 +132,12 @@ class IncrementalScorer:
         return values[self._program.output]
 
     def _run_clean(self) -> tuple[dict[tuple[fx.Node, float | None], Kept], np.ndarray]:
-        margins = _margins(self._program)
+        margins, forms = _margins(self._program), self._program.forms
         kept: dict[tuple[fx.Node, float | None], Kept] = {}
 
         def keep(node: fx.Node, clean: Tensor) -> None:
             for fill, (before, after) in margins.get(node, {}).items():
-                kept[node, fill] = Kept(clean, before, after, fill or 0.0)
+                kept[node, fill] = Kept(forms[node].plain(clean), before, after, fill or 0.0)
                 kept.setdefault((node, None), kept[node, fill])
 
         values = {self._program.trace.input: self._clean}
@@ -156,7 +156,8 @@ def kept_bytes(program: Program, clean: Tensor) -> int:
     """Memory that the clean outputs would take, without running the network."""
     numbers = 0
     for node, of_node in _margins(program).items():
-        _, channels, *grid = (int(n) for n in (1, *shape_of(node)[1:]))
+        form, shape = program.forms[node], shape_of(node)
+        channels, grid = form.n_channels(shape), form.grid(shape)
         for before, after in of_node.values():
             numbers += channels * int((np.array(grid) + before + after).prod())
     return numbers * clean.itemsize

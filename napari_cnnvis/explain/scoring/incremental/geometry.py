@@ -72,7 +72,7 @@ class Window:
     @property
     def margin(self) -> tuple[np.ndarray, np.ndarray]:
         """Padding that `needed` may reach into before and after the input, shapes (3,)."""
-        return self.before, self.after + self.stride - 1
+        return np.maximum(self.before, 0), np.maximum(self.after, 0) + self.stride - 1
 
 
 def common(low: np.ndarray, high: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

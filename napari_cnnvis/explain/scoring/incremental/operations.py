@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from napari_cnnvis.explain.scoring.incremental.forms import PLAIN_FORM, Form
 from napari_cnnvis.explain.scoring.incremental.geometry import Window, common
 from napari_cnnvis.explain.scoring.incremental.patches import (
     Kept,
@@ -105,27 +106,39 @@ class Operation(ABC):
     ----------
     node : fx.Node
         What is called, with what; names the result.
-    sources : tuple of fx.Node
-        Inputs that are known as patches.
+    forms : dict of fx.Node to Form
+        Inputs that are known as patches, and what their axes are.
+    form : Form
+        What the axes of the result are, if it is a patch.
     work : float
         Multiply-adds for each output position (of a box) or for a whole pass.
     """
 
     node: fx.Node
-    sources: tuple[fx.Node, ...]
+    forms: dict[fx.Node, Form]
+    form: Form = PLAIN_FORM
     work: float = 0.0
     #: whether the only source is needed by no later operation
     last_use: bool = field(default=False, init=False)
 
     @property
+    def sources(self) -> tuple[fx.Node, ...]:
+        """Inputs that are known as patches."""
+        return tuple(self.forms)
+
+    @property
     def grid(self) -> np.ndarray:
         """Positions of the output along each axis, shape (3,)."""
-        return np.array([int(n) for n in shape_of(self.node)[2:]])
+        return np.array(self.form.grid(shape_of(self.node)))
 
     @property
     def channels(self) -> int:
         """Channels of the output."""
-        return int(shape_of(self.node)[1])
+        return self.form.n_channels(shape_of(self.node))
+
+    def native(self, source: fx.Node, values: Tensor) -> Tensor:
+        """Values (n, channels, i, j, k) of a source as the node wants them."""
+        return self.forms[source].native(values, shape_of(source))
 
     def keeps(self) -> list[tuple[fx.Node, np.ndarray, np.ndarray, float | None]]:
         """Clean outputs that it reads: node, margins before and after, what fills them."""
@@ -152,7 +165,7 @@ class Windowed(Operation):
         work: float,
         whole: Callable[..., Tensor] | None = None,
     ) -> None:
-        super().__init__(node, (source,), work)
+        super().__init__(node, {source: PLAIN_FORM}, work=work)
         self.window = window
         self._apply = apply
         self._whole = whole
@@ -206,6 +219,17 @@ class Windowed(Operation):
 class Pointwise(Operation):
     """Each position sees the same position of one or more inputs."""
 
+    def __init__(
+        self,
+        node: fx.Node,
+        forms: dict[fx.Node, Form],
+        form: Form = PLAIN_FORM,
+        work: float = 0.0,
+        reshapes: bool = False,
+    ) -> None:
+        super().__init__(node, forms, form, work)
+        self._reshapes = reshapes
+
     def keeps(self) -> list[tuple[fx.Node, np.ndarray, np.ndarray, float | None]]:
         if len(self.sources) == 1:
             return []
@@ -219,20 +243,35 @@ class Pointwise(Operation):
     def run(self, context: Context) -> Patch:
         patches = [context.values[s] for s in self.sources]
         if len(patches) == 1:
-            source = self.sources[0]
+            (source,), (patch,) = self.sources, patches
+            if self._reshapes:  # of which only the shape is another
+                return patch
             target = _IN_PLACE.get(self.node.target)
             if target is not None and not (self.last_use and context.is_alone(source)):
                 target = None
-            replaced = {source: patches[0].values}
-            values = context.call(self.node, replaced, target)
-            return Patch(values, patches[0].low, patches[0].high)
+            values = self._called(context, {source: patch.values}, target)
+            return Patch(values, patch.low, patch.high)
         first, high = self.box([(p.low, p.high) for p in patches])
         low, size = common(first, high, self.grid)
-        replaced = {
+        wide = {
             s: _widened(p, low, size, context, s)
             for s, p in zip(self.sources, patches, strict=True)
         }
-        return Patch(context.call(self.node, replaced), low, high)
+        return Patch(self._called(context, wide), low, high)
+
+    def _called(
+        self, context: Context, values: dict[fx.Node, Tensor], target: Any = None
+    ) -> Tensor:
+        """The node's function on a box, (n, channels, i, j, k) in and out."""
+        given = {source: self.native(source, of_source) for source, of_source in values.items()}
+        box = next(iter(given.values()))
+        for node in self.node.all_input_nodes:
+            other = context.values.get(node)
+            if node not in given and isinstance(other, Tensor) and other.ndim == box.ndim:
+                for dim in self.form.space:  # the same everywhere: any box of it will do
+                    other = other.narrow(dim, 0, box.shape[dim])
+                given[node] = other
+        return self.form.plain(context.call(self.node, given, target))
 
 
 class BatchNorm(Pointwise):
@@ -242,7 +281,7 @@ class BatchNorm(Pointwise):
     """
 
     def __init__(self, node: fx.Node, source: fx.Node, constants: dict[fx.Node, Any]) -> None:
-        super().__init__(node, (source,))
+        super().__init__(node, {source: PLAIN_FORM})
         context = Context(constants, {}, {})
         _, weight, bias, mean, var, _, _, eps, *_ = (
             context.argument(a, {source: None}) for a in node.args
@@ -269,8 +308,8 @@ class BatchNorm(Pointwise):
 class GlobalPool(Operation):
     """Mean or maximum over all positions, from the clean one and what changed."""
 
-    def __init__(self, node: fx.Node, source: fx.Node, how: str) -> None:
-        super().__init__(node, (source,))
+    def __init__(self, node: fx.Node, source: fx.Node, form: Form, how: str) -> None:
+        super().__init__(node, {source: form})
         self._how = how
 
     def keeps(self) -> list[tuple[fx.Node, np.ndarray, np.ndarray, float | None]]:
@@ -281,7 +320,7 @@ class GlobalPool(Operation):
         source = self.sources[0]
         patch, clean = context.values[source], context.kept[source, None]
         shape = (len(patch.values), *(int(n) for n in shape_of(self.node)[1:]))
-        if patch.covers(np.array([int(n) for n in shape_of(source)[2:]])):
+        if patch.covers(np.array(self.forms[source].grid(shape_of(source)))):
             return pool_all(patch.values, self._how).view(shape)
         before = clean.gather(patch.low, patch.size)
         pooled = clean.pooled(self._how)
@@ -306,7 +345,16 @@ class BatchSize(Operation):
 
 
 class Whole(Operation):
-    """Anything else: computed on whole maps, the patches put into copies of the clean output."""
+    """Anything else: computed on whole maps, the patches put into copies of the clean output.
+
+    ``mixes`` says that each position of the result depends on all of the maps.
+    """
+
+    def __init__(
+        self, node: fx.Node, forms: dict[fx.Node, Form], work: float = 0.0, mixes: bool = False
+    ) -> None:
+        super().__init__(node, forms, work=work)
+        self.mixes = mixes
 
     def keeps(self) -> list[tuple[fx.Node, np.ndarray, np.ndarray, float | None]]:
         nothing = np.zeros(3, np.int64)
@@ -316,9 +364,9 @@ class Whole(Operation):
         replaced = {}
         for source in self.sources:
             patch = context.values[source]
-            grid = np.array([int(n) for n in shape_of(source)[2:]])
+            grid = np.array(self.forms[source].grid(shape_of(source)))
             low = np.zeros_like(patch.low)
-            replaced[source] = _widened(patch, low, grid, context, source)
+            replaced[source] = self.native(source, _widened(patch, low, grid, context, source))
         return context.call(self.node, replaced)
 
 

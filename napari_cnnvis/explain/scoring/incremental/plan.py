@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_cnnvis.explain.scoring.incremental.classify import Program
 from napari_cnnvis.explain.scoring.incremental.operations import Box, Whole, Windowed
+from napari_cnnvis.explain.scoring.incremental.trace import shape_of
 
 __all__ = ["Cones", "cones_of", "make_batches"]
 
@@ -76,7 +77,9 @@ def cones_of(program: Program, boxes: Box, itemsize: int = 4) -> Cones:
             held = float(operation.channels)
             if isinstance(operation, Windowed):  # the gathered input, too
                 source = operation.sources[0]
-                held += int(source.meta["val"].shape[1]) * float(operation.window.stride.prod())
+                held += operation.forms[source].n_channels(shape_of(source)) * float(
+                    operation.window.stride.prod()
+                )
             moved.append(held * itemsize)
         elif isinstance(operation, Whole) and operation.work:
             sizes.append(np.ones_like(boxes[0]))

@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.execution import inspecting
+from napari_cnnvis.models.gradient_flow import ThroughCuts
 from napari_cnnvis.models.scores import Reading
 
-__all__ = ["CannotTrace", "Trace", "shape_of", "trace"]
+__all__ = ["CannotTrace", "Trace", "argument_of", "called", "shape_of", "trace"]
 
 
 class _Scores(nn.Module):
@@ -74,7 +75,7 @@ def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
 
     two = torch.empty((2, *example.shape[1:]), dtype=example.dtype, device=example.device)
     try:
-        with warnings.catch_warnings(), inspecting(module), torch.no_grad():
+        with warnings.catch_warnings(), inspecting(module), torch.no_grad(), ThroughCuts():
             warnings.simplefilter("ignore")  # torch.export warns about its own code
             program = export(
                 _Scores(module, reading), (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False
@@ -83,6 +84,8 @@ def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
             _plain_batch_norms(program.graph)
+            _slices_of_splits(program.graph)
+            _maxima_alone(program.graph)
     except MethodError as exc:
         raise CannotTrace("it does not give one row of scores for each scan") from exc
     except Exception as exc:  # torch.export raises whatever the network's code raises
@@ -129,6 +132,19 @@ def shape_of(node: Any) -> tuple[Any, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
+def argument_of(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    """An argument of a call, by position or name."""
+    if len(node.args) > place:
+        return node.args[place]
+    return node.kwargs.get(name, default)
+
+
+def called(node: fx.Node) -> str:
+    """Name of the ATen operation, without its overload."""
+    name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
+    return str(name)
+
+
 def _fixed(length: Any) -> bool:
     """Whether an axis has one length only, also if it is written as a symbol."""
     return isinstance(length, int) or length.node.maybe_as_int() is not None
@@ -169,6 +185,57 @@ def _plain_batch_norms(graph: fx.Graph) -> None:
         plain.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
         for user in list(node.users):
             user.replace_all_uses_with(plain)
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+def _slices_of_splits(graph: fx.Graph) -> None:
+    """Write the parts of ``split``, ``chunk`` and ``unbind`` as slices of what is split."""
+    for node in list(graph.nodes):
+        name = called(node) if node.op == "call_function" else ""
+        if name not in ("split", "split_with_sizes", "chunk", "unbind"):
+            continue
+        dim = argument_of(node, 1 if name == "unbind" else 2, "dim", 0)
+        parts = node.meta.get("val")
+        if any(user.target is not operator.getitem for user in node.users) or parts is None:
+            continue
+        dim %= len(shape_of(node.args[0]))
+        lengths = [1 if name == "unbind" else part.shape[dim] for part in parts]
+        if dim == 0 or not all(isinstance(n, int) for n in lengths):
+            continue
+        for user in list(node.users):
+            start = sum(lengths[: user.args[1]])
+            with graph.inserting_before(user):
+                if name == "unbind":
+                    arguments: tuple[Any, ...] = (node.args[0], dim, start)
+                    part = graph.call_function(torch.ops.aten.select.int, arguments)
+                else:
+                    arguments = (node.args[0], dim, start, start + lengths[user.args[1]])
+                    part = graph.call_function(torch.ops.aten.slice.Tensor, arguments)
+            part.meta = dict(user.meta)
+            user.replace_all_uses_with(part)
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+def _maxima_alone(graph: fx.Graph) -> None:
+    """Write ``max`` and ``min`` along an axis, of which only the values are used, as ``amax``."""
+    plain = {"max": torch.ops.aten.amax.default, "min": torch.ops.aten.amin.default}
+    for node in list(graph.nodes):
+        name = called(node) if node.op == "call_function" else ""
+        if name not in plain or len(node.args) < 2 or isinstance(node.args[1], fx.Node):
+            continue
+        for user in [u for u in node.users if u.args[1] == 1 and not u.users]:
+            graph.erase_node(user)  # where they are, and nobody asks
+        values = [u for u in node.users if u.args[1] == 0]
+        if len(values) != len(node.users):
+            continue
+        for user in values:
+            with graph.inserting_before(user):
+                kept = argument_of(node, 2, "keepdim", False)
+                alone = graph.call_function(plain[name], (node.args[0], [node.args[1]], kept))
+            alone.meta = dict(user.meta)
+            user.replace_all_uses_with(alone)
             graph.erase_node(user)
         graph.erase_node(node)
 

@@ -48,7 +48,7 @@ LAYERS = {
     "sum pool": (nn.AvgPool3d(2, divisor_override=1), "Windowed"),
     "constant padding": (nn.ConstantPad3d((1, 0, 2, 1, 0, 3), 1.5), "Windowed"),
     "zero padding": (nn.ZeroPad3d(1), "Windowed"),
-    "cropping": (nn.ConstantPad3d(-1, 0.0), "Whole"),
+    "cropping": (nn.ConstantPad3d(-1, 0.0), "Windowed"),
     "reflection padding": (nn.ReflectionPad3d(1), "Whole"),
     "batch norm": (nn.BatchNorm3d(4), "BatchNorm"),
     "plain batch norm": (nn.BatchNorm3d(4, affine=False), "BatchNorm"),
@@ -64,7 +64,7 @@ LAYERS = {
     "GELU": (nn.GELU(), "Pointwise"),
     "ELU": (nn.ELU(), "Pointwise"),
     "Hardswish": (nn.Hardswish(), "Pointwise"),
-    "softmax over channels": (nn.Softmax(1), "Whole"),
+    "softmax over channels": (nn.Softmax(1), "Pointwise"),
 }
 
 
