@@ -8,6 +8,7 @@ et al. 2011; Yang, Sethi, Rangarajan and Ranka, ACCV 2016).
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -325,10 +326,15 @@ class Hierarchy:
         Raises
         ------
         VolumeError
-            If the index lies outside the volume.
+            If the index lies outside the volume, or is not of whole numbers.
         """
-        index = tuple(voxel)
         shape = self.leaves.shape
+        try:
+            index = tuple(operator.index(i) for i in voxel)
+        except TypeError as exc:
+            raise VolumeError(
+                f"The voxel {tuple(voxel)} has to be three whole numbers i, j, k; round a position first."
+            ) from exc
         if len(index) != len(shape) or not all(
             0 <= i < n for i, n in zip(index, shape, strict=True)
         ):

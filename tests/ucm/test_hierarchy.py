@@ -324,6 +324,16 @@ def test_chain_climbs_from_leaf_to_top(hierarchy):
         np.testing.assert_array_equal(chain[1:], hierarchy.parents[chain[:-1]])
 
 
+@pytest.mark.parametrize("voxel", [(0.0, 0, 0), (0, 1.5, 0), "abc", (0, None, 0)])
+def test_chain_of_what_are_no_whole_numbers_is_refused(labels, voxel, plain):
+    hierarchy = Hierarchy.from_levels([labels])
+    with pytest.raises(VolumeError) as caught:
+        hierarchy.chain(voxel)
+    plain(caught.value, "three whole numbers")
+    found = hierarchy.chain(np.array([1, 1, 1]))
+    np.testing.assert_array_equal(found, hierarchy.chain((1, 1, 1)))
+
+
 @pytest.mark.parametrize("voxel", [(2, 0, 0), (0, 0, -1), (0, 0), (0, 0, 0, 0)])
 def test_chain_outside_the_volume_is_refused(labels, voxel, plain):
     with pytest.raises(VolumeError, match=r"outside the volume; .* to 1, 1, 1") as error:

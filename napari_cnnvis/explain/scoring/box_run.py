@@ -40,7 +40,9 @@ class BoxScores(OcclusionScores):
     Attributes
     ----------
     centres : array, int64, shape (n_boxes, 3)
-        On the model's grid.
+        On the model's grid; of an even size the voxel after the middle.
+    even : bool
+        Whether boxes have an even size and lie apart, so that their middle is between voxels.
     inside : array, bool, shape (i, j, k)
         Voxels of the model's grid that get a value.
     conformed : Conformed
@@ -48,6 +50,7 @@ class BoxScores(OcclusionScores):
     """
 
     centres: np.ndarray
+    even: bool
     inside: np.ndarray
     conformed: Conformed
 
@@ -58,7 +61,7 @@ class BoxScores(OcclusionScores):
         score: str = "probability",
         baseline: str | None = None,
     ) -> np.ndarray:
-        """The map: a box's value at its centre; a voxel between centres has the nearest one's.
+        """The map: a box's value at its middle; a voxel between middles has the nearest one's.
 
         Parameters
         ----------
@@ -74,10 +77,12 @@ class BoxScores(OcclusionScores):
         known = np.isfinite(values)
         result = np.zeros(self.inside.shape, np.float32)
         if known.any():
-            place = tuple(self.centres[known].T)
             away = np.ones(self.inside.shape, bool)
-            away[place] = False
-            result[place] = values[known]
+            # all voxels about the middle, so that the others find the nearest middle
+            for back in np.ndindex((2, 2, 2) if self.even else (1, 1, 1)):
+                place = tuple(np.maximum(self.centres[known] - back, 0).T)
+                away[place] = False
+                result[place] = values[known]
             if away[self.inside].any():
                 nearest = ndimage.distance_transform_edt(
                     away, return_distances=False, return_indices=True
@@ -159,7 +164,7 @@ def run_boxes(
         def make() -> Attribution:
             scores = BoxScores(
                 *(scorer.clean_logits, kept, scan.names, model.outputs),
-                *(centres, where, conformed),
+                *(centres, how.size % 2 == 0 and how.stride > 1, where, conformed),
             )
             data = smoothed(
                 scores.map(index, how.quantity, how.score),

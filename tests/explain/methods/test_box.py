@@ -49,12 +49,12 @@ def plain_loop(model, volume, size, baselines, target, centres):
     return drops
 
 
-def assert_nearest(found, scored, inside):
-    """Each voxel inside has the value of one of the scored voxels nearest to it; 0 elsewhere."""
+def assert_nearest(found, scored, inside, size):
+    """Each voxel inside has the value of one of the boxes whose middle is nearest; 0 elsewhere."""
     centres = np.argwhere(np.isfinite(scored))
     values = scored[tuple(centres.T)]
     for place in np.argwhere(inside):
-        away = ((centres - place) ** 2).sum(1)
+        away = ((centres - (size % 2 == 0) / 2 - place) ** 2).sum(1)
         nearest = values[away == away.min()]
         assert np.abs(nearest - found[tuple(place)]).min() < 2e-5
     assert not found[~inside].any()
@@ -112,7 +112,31 @@ def test_between_centres_the_nearest_counts(conv_model, tiny, size, stride):
         conv_model, tiny, 0, size=size, stride=stride, score="logit", engine="full"
     )
     assert found.provenance["boxes_scored"] == (lattice & head).sum()
-    assert_nearest(found.data, scored, head)
+    assert_nearest(found.data, scored, head, size)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+def test_boxes_that_tile_the_scan_give_each_voxel_the_value_of_its_box(linear_model, size):
+    shape = (13, 12, 11)
+    rng = np.random.default_rng(size)
+    weights = rng.integers(-4, 5, (2, *shape))
+    volume = Volume(rng.integers(1, 8, shape))
+    found = box_sensitivity(
+        linear_model(weights),
+        volume,
+        1,
+        size=size,
+        stride=size,
+        baseline=0,
+        score="logit",
+        inside=None,
+    )
+    change = weights[1] * volume.data
+    tiles = np.indices(shape) // size
+    for tile in np.unique(tiles.reshape(3, -1), axis=1).T:
+        here = (tiles == tile[:, None, None, None]).all(0)
+        if all(size * t + size // 2 < n for t, n in zip(tile, shape, strict=True)):
+            np.testing.assert_allclose(found.data[here], change[here].sum(), atol=1e-4)
 
 
 @settings(max_examples=15)
@@ -226,7 +250,7 @@ def test_a_cancelled_map_has_coarser_boxes_everywhere(conv_model, volume_of, don
     place = tuple(centres[known].T)
     scored = np.full(volume.shape, np.nan)
     scored[place] = whole.data[place]
-    assert_nearest(part.data, scored, np.ones(volume.shape, bool))
+    assert_nearest(part.data, scored, np.ones(volume.shape, bool), size=3)
 
 
 def test_every_centre_is_scored_once(conv_model, tiny):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from napari_cnnvis.errors import MethodError
+from napari_cnnvis.errors import MethodError, shortened
 from napari_cnnvis.models.execution import inspecting
 from napari_cnnvis.models.gradient_flow import ThroughCuts
 from napari_cnnvis.models.scores import Reading
@@ -89,7 +89,7 @@ def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
     except MethodError as exc:
         raise CannotTrace("it does not give one row of scores for each scan") from exc
     except Exception as exc:  # torch.export raises whatever the network's code raises
-        raise CannotTrace(f"its code cannot be traced ({_first_line(exc)})") from exc
+        raise CannotTrace(f"its code cannot be traced ({_first_sentence(exc)})") from exc
     signature = program.graph_signature
     if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
         raise CannotTrace("it has more than one input or output")
@@ -240,6 +240,7 @@ def _maxima_alone(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
-def _first_line(exc: BaseException) -> str:
+def _first_sentence(exc: BaseException) -> str:
     lines = [line for line in str(exc).splitlines() if line.strip()]
-    return (lines[0].strip() if lines else type(exc).__name__)[:200]
+    sentence = lines[0].strip().split(". ")[0] if lines else type(exc).__name__
+    return shortened(sentence, 160).rstrip(".")
