@@ -145,12 +145,12 @@ def oblique_affine(rng):
     return affine
 
 
-def random_scan(rng, path):
+def random_scan(rng, path, power=1):
     """A file with a smooth bright head in noise, 0 around it."""
     shape = rng.integers(8, 19, 3)
     at = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
     radius = np.sqrt((at**2).sum(axis=0))
     data = np.where(radius < 0.9, 300 * np.exp(-(radius**2)) + 30 * rng.random(shape), 0)
     affine = oblique_affine(rng)
-    nib.Nifti1Image(data.astype(np.float32), affine).to_filename(path)
+    nib.Nifti1Image((data**power).astype(np.float32), affine).to_filename(path)
     return path
