@@ -6,10 +6,12 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from napari_cnnvis.errors import VolumeError, shortened
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.steps.text import as_line
 
-__all__ = ["add_model_options", "given_input", "load"]
+__all__ = ["add_model_options", "add_steps_option", "given_input", "load"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--intensity", metavar="RULES", help="how it is scaled: max, or 'mean, clip 0 8', ..."
     )
+    add_steps_option(group)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
 
 
@@ -60,11 +63,28 @@ def given_input(options: argparse.Namespace, stored: InputSpec) -> InputSpec:
     given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
     if options.resize:
         given["resize"] = True
+    if options.input_steps is not None:
+        cleared: dict[str, Any] = {"spacing": None, "orientation": None, "intensity": None}
+        given = {**cleared, "shape": None, "resize": False, **given, "steps": options.input_steps}
     if "window" in given:
         given.setdefault("shape", None)
     elif "shape" in given:
         given["window"] = None
+    elif stored.steps and given.keys() & {"spacing", "orientation", "resize"}:
+        raise VolumeError(
+            f"The checkpoint's steps ({shortened(as_line(stored.steps), 100)}) say orientation, voxel "
+            "size and scaling already. Change them with --input-steps, or leave them out with --input-steps ''."
+        )
     return replace(stored, **given)
+
+
+def add_steps_option(group: Any) -> None:
+    """Add the option for preparation steps."""
+    group.add_argument(
+        "--input-steps",
+        metavar="STEPS",
+        help="MONAI's transforms, done first: \"Orientation('RAS'), Spacing((1, 1, 1))\"; '' for none",
+    )
 
 
 def load(path: str, options: argparse.Namespace) -> Any:

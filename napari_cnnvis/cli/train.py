@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from napari_cnnvis.cli.model_options import given_input
+from napari_cnnvis.cli.model_options import add_steps_option, given_input
 from napari_cnnvis.cli.terminal import log_file, progress_with_time_left, stop_in_order
 from napari_cnnvis.errors import CnnVisError
 from napari_cnnvis.scan.conform import InputSpec
@@ -76,6 +76,7 @@ def add_parser(commands: Any) -> None:
     scans.add_argument(
         "--intensity", metavar="RULES", help="how it is scaled: max, or 'mean, clip 0 8', ..."
     )
+    add_steps_option(scans)
     scans.add_argument("--cache", metavar="FOLDER", help="for the conformed scans (default: -o)")
     machine = train.add_argument_group("the machine")
     machine.add_argument(

@@ -176,6 +176,8 @@ class CheckpointReport:
             text += f", axes {spec['orientation']}"
         if spec["spacing"]:
             text += f", {_times(f'{s:g}' for s in spec['spacing'])} mm"
+        if spec.get("steps"):
+            text += f", after the steps {', '.join(spec['steps'])}"
         return f"{text}, intensities: {spec['intensity']}"
 
     def _outputs(self) -> str:

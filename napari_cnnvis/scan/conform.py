@@ -1,22 +1,25 @@
 """Bring a volume onto a model's grid, and results back onto the scan's own grid.
 
-The steps are: flips and permutations to the model's orientation, resampling to
-its spacing, cropping or padding about the centre to its shape, and its
-intensity rule. Each is left out where the model does not ask for it. All but
-resampling are voxel-exact both ways.
+This is: the steps that the model lists, if it does; else flips and permutations to its
+orientation and resampling to its spacing. Then cropping or padding about the centre to its
+shape, and its intensity rule. Each is left out where the model does not ask for it. All
+but resampling are voxel-exact both ways.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff
-from scipy import ndimage
 
 from napari_cnnvis.errors import VolumeError, shortened
 from napari_cnnvis.scan.intensity import checked_rules, scaled
+from napari_cnnvis.scan.moves import Cut, Move, Sample, Turn, scaled_grid
+from napari_cnnvis.scan.steps.grids import Orientation
+from napari_cnnvis.scan.steps.step import InputStep
+from napari_cnnvis.scan.steps.text import as_line, fixed_shape, read_steps
 from napari_cnnvis.scan.volume import Scan, Volume, channels_of, constant_note, orientation_change
 
 __all__ = ["Conformed", "InputSpec", "conform"]
@@ -34,9 +37,9 @@ class InputSpec:
         Millimetres between voxels along the model's axes.
     orientation : str, optional
         Where the model's axes point to, e.g. "RAS".
-    intensity : str
+    intensity : str, optional
         One of `INTENSITY_RULES`, "clip LOW HIGH", "window LOW HIGH", or several in the order
-        they are applied: "mean, clip 0 8".
+        they are applied: "mean, clip 0 8". By default "max", or "none" where there are `steps`.
     channels : int
         Input channels: scans of one subject on one grid, each with its own intensities.
     window : (int, int, int), optional
@@ -46,6 +49,10 @@ class InputSpec:
         Share of a window that the next one covers as well, from 0 to below 1.
     resize : bool
         Stretch or shrink the whole scan to `shape` instead of padding or cropping it.
+    steps : str or sequence, optional
+        MONAI's transforms with their arguments, done first and in this order, exactly as MONAI
+        does them: "Orientation('RAS'), Spacing((1, 1, 1)), ScaleIntensity()". They go without
+        `spacing`, `orientation` and `resize`; `shape` is what they end in, if that is fixed.
 
     Raises
     ------
@@ -67,11 +74,12 @@ class InputSpec:
     shape: tuple[int, int, int] | None = None
     spacing: tuple[float, float, float] | None = None
     orientation: str | None = None
-    intensity: str = "max"
+    intensity: str | None = None
     channels: int = 1
     window: tuple[int, int, int] | None = None
     overlap: float = 0.5
     resize: bool = False
+    steps: tuple[InputStep, ...] = ()
 
     def __post_init__(self) -> None:
         for what, kind in (("shape", int), ("spacing", float), ("window", int)):
@@ -80,9 +88,17 @@ class InputSpec:
                 object.__setattr__(self, what, _three(value, kind, what))
         if self.orientation is not None:
             orientation_change(np.eye(4), str(self.orientation))
-        checked_rules(self.intensity)
         if not isinstance(self.resize, bool):
             raise VolumeError(f"resize is {shortened(self.resize, 60)}; say True or False.")
+        object.__setattr__(self, "steps", read_steps(self.steps))
+        if self.intensity is None:
+            object.__setattr__(self, "intensity", "none" if self.steps else "max")
+        checked_rules(str(self.intensity))
+        if self.steps and (self.spacing or self.orientation or self.resize):
+            raise VolumeError(
+                f"The input's steps ({shortened(as_line(self.steps), 100)}) go without another "
+                "voxel size, orientation or scaling to a size; change the steps, or leave them out."
+            )
         if not isinstance(self.channels, int) or self.channels < 1:
             raise VolumeError(f"{self.channels!r} input channels are not possible; give 1 or more.")
         if not isinstance(self.overlap, int | float) or not 0 <= self.overlap < 1:
@@ -94,6 +110,8 @@ class InputSpec:
                 "Give the model's input either a shape (one pass over the cropped or padded scan) "
                 "or a window (passes all over the scan), not both."
             )
+        if self.window is None and self.shape is None:
+            object.__setattr__(self, "shape", fixed_shape(self.steps))
 
     @property
     def net_shape(self) -> tuple[int, int, int] | None:
@@ -102,7 +120,9 @@ class InputSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, as a checkpoint's header stores them."""
-        return asdict(self)
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        del values["steps"]  # said only where there are some, as earlier versions did not know them
+        return {**values, "steps": [str(step) for step in self.steps]} if self.steps else values
 
 
 def _three(value: Any, kind: type, what: str) -> tuple[Any, Any, Any]:
@@ -149,11 +169,7 @@ class Conformed:
     affine: np.ndarray
     notes: tuple[str, ...]
     more_channels: tuple[np.ndarray, ...]
-    _source_shape: tuple[int, int, int]
-    _flips: np.ndarray
-    _unflips: np.ndarray
-    _oriented_shape: tuple[int, int, int]
-    _sampled_shape: tuple[int, int, int]
+    _moves: tuple[Move, ...]
     own_heads: tuple[np.ndarray | None, ...] = ()
 
     @property
@@ -189,9 +205,10 @@ class Conformed:
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
         """A label volume of the scan's grid on the model's grid (nearest neighbour, 0 outside)."""
-        labels = apply_orientation(np.asarray(labels), self._flips)
-        labels = _resample(labels, self._sampled_shape, order=0)
-        return np.ascontiguousarray(_crop_or_pad(labels, self.data.shape))
+        labels = np.asarray(labels)
+        for move in self._moves:
+            labels = move.forward(labels)
+        return np.ascontiguousarray(labels)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """A mask of the scan's grid on the model's grid (nearest neighbour, False outside)."""
@@ -202,9 +219,7 @@ class Conformed:
 
         `order` 1 is trilinear, 0 takes the nearest voxel.
         """
-        result = _crop_or_pad(np.asarray(result, dtype=np.float32), self._sampled_shape)
-        result = _resample(result, self._oriented_shape, order=order)
-        return np.ascontiguousarray(apply_orientation(result, self._unflips))
+        return _back(self._moves, np.asarray(result, dtype=np.float32), order)
 
 
 def conform(volume: Scan, spec: InputSpec) -> Conformed:
@@ -222,12 +237,14 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
     Raises
     ------
     VolumeError
-        If there are not as many volumes as channels, or they lie on different grids.
+        If there are not as many volumes as channels, they lie on different grids, or a step
+        does not suit them.
     """
-    first, *others = channels_of(volume)
-    if len(others) + 1 != spec.channels:
+    volumes = channels_of(volume)
+    first, *others = volumes
+    if len(volumes) != spec.channels:
         raise VolumeError(
-            f"The model takes {spec.channels} input channel(s), but {len(others) + 1} volume(s) "
+            f"The model takes {spec.channels} input channel(s), but {len(volumes)} volume(s) "
             "were given; give one for each channel."
         )
     for other in others:
@@ -236,131 +253,114 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
                 f"'{other.name}' is not on the grid of '{first.name}' (its shape or affine "
                 "differ); register and resample it first."
             )
-    conformed, *more = (_conform(one, spec) for one in (first, *others))
-    notes = [*conformed.notes, *(note for one in more for note in one.notes)]
-    own = [first.head, *(first.head if one.head is None else one.head for one in others)]
-    return replace(
-        conformed,
-        more_channels=tuple(one.data for one in more),
-        notes=tuple(dict.fromkeys(notes)),
-        own_heads=tuple(None if head is None else conformed.mask(head) for head in own),
+    turn = Turn(
+        orientation_change(first.affine, first.stored_orientation or first.orientation),
+        first.shape,
     )
-
-
-def _conform(volume: Volume, spec: InputSpec) -> Conformed:
+    data = np.stack([turn.forward(one.data) for one in volumes])
+    moves: list[Move] = [turn]
     notes = []
-    affine = volume.affine
-    flips = orientation_change(affine, volume.stored_orientation or volume.orientation)
-    if spec.orientation is not None:
-        if volume.orientation_known:
-            flips = orientation_change(affine, spec.orientation)
-        else:
+    steps = spec.steps or ((Orientation(spec.orientation),) if spec.orientation else ())
+    for step in steps:
+        if isinstance(step, Orientation) and not first.orientation_known:
             notes.append(
-                f"The model expects {spec.orientation} axes, but '{volume.name}' does not say how "
+                f"The model expects {step.axcodes} axes, but '{first.name}' does not say how "
                 "it is oriented; it is taken as it is."
             )
-    data = apply_orientation(volume.data, flips)
-    affine = affine @ inv_ornt_aff(flips, volume.shape)
-    oriented_shape = data.shape
+            continue
+        data, move = step.apply(data, _affine(first, moves))
+        if 0 in data.shape:
+            raise VolumeError(f"Nothing of '{first.name}' is left after the step {step}.")
+        moves += [move] if move is not None else []
+    if spec.steps:
+        seen = _back(moves, np.ones(data.shape[1:], np.float32), 0) > 0
+        for one in volumes:
+            notes += _lost_note(one, one.data, one.data[seen], data.shape[1:])
+    stretch = _stretch(data.shape[1:], _affine(first, moves), spec)
+    if stretch is not None:
+        data = np.stack([stretch.forward(one, order=1) for one in data])
+        moves.append(stretch)
+    cut = _cut(data.shape[1:], spec)
+    for one, whole in zip(volumes, data, strict=True):
+        notes += _lost_note(one, whole, cut.back(cut.forward(whole)), cut.after)
+    moves.append(cut)
+    affine = _affine(first, moves)
+    channels = []
+    for one, sampled in zip(volumes, data, strict=True):
+        values = scaled(cut.forward(sampled), str(spec.intensity))
+        channels.append(np.ascontiguousarray(values, dtype=np.float32))
+        notes += _content_notes(one, channels[-1], one.name if len(volumes) > 1 else "")
+    own = [first.head, *(first.head if one.head is None else one.head for one in others)]
+    conformed = Conformed(
+        data=channels[0],
+        affine=affine,
+        notes=tuple(dict.fromkeys(notes)),
+        more_channels=tuple(channels[1:]),
+        _moves=tuple(moves),
+    )
+    heads = tuple(None if head is None else conformed.mask(head) for head in own)
+    return replace(conformed, own_heads=heads)
 
+
+def _affine(volume: Volume, moves: Sequence[Move]) -> np.ndarray:
+    """Voxels after these moves to RAS millimetres."""
+    import torch
+
+    affine = torch.from_numpy(volume.affine)
+    for move in moves:  # multiplied by torch as in MONAI, for the same roundings
+        affine = affine @ torch.from_numpy(np.array(move.matrix))
+    return affine.numpy()
+
+
+def _back(moves: Sequence[Move], result: np.ndarray, order: int) -> np.ndarray:
+    for move in reversed(moves):
+        result = move.back(result, order)
+    return np.ascontiguousarray(result)
+
+
+def _stretch(shape: tuple[int, ...], affine: np.ndarray, spec: InputSpec) -> Sample | None:
+    """To the model's voxel size, or to its shape; the outer edges stay where they are."""
+    after = shape
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    sampled_shape = oriented_shape
     if spec.resize and spec.shape is not None:
-        sampled_shape = spec.shape
+        after = spec.shape
     elif spec.spacing is not None and not np.allclose(spacing, spec.spacing, rtol=1e-3):
-        sampled_shape = tuple(
-            max(1, round(n * s / t))
-            for n, s, t in zip(oriented_shape, spacing, spec.spacing, strict=True)
+        after = tuple(
+            max(1, round(n * s / t)) for n, s, t in zip(shape, spacing, spec.spacing, strict=True)
         )
-    if sampled_shape != oriented_shape:
-        step = np.array(oriented_shape) / np.array(sampled_shape)
-        data = _resample(data, sampled_shape, order=1)
-        affine = affine @ _scaled_grid(step)
-    shape = spec.shape or sampled_shape
+    return None if after == shape else Sample(scaled_grid(shape, after), shape, after)
+
+
+def _cut(shape: tuple[int, ...], spec: InputSpec) -> Cut:
+    """To the model's shape, or to one window at least."""
+    after = spec.shape or shape
     if spec.window is not None:
-        shape = tuple(max(n, w) for n, w in zip(sampled_shape, spec.window, strict=True))
-    start = [_centred_start(n, m) for n, m in zip(sampled_shape, shape, strict=True)]
-    lost = _lost_content(data, shape)
-    data = _crop_or_pad(data, shape)
-    if lost > 0.005:
-        notes.append(
-            f"{lost:.1%} of '{volume.name}' (by intensity) is outside the model's "
-            f"{' x '.join(map(str, shape))} voxels and is not seen by it."
-        )
-    shift = np.eye(4)
-    shift[:3, 3] = start
-    name = volume.name if spec.channels > 1 else ""
+        after = tuple(max(n, w) for n, w in zip(shape, spec.window, strict=True))
+    return Cut.centred(shape, after)
+
+
+def _content_notes(volume: Volume, data: np.ndarray, name: str) -> list[str]:
+    """What is said of a scan without content, or of which the model sees none."""
     empty = constant_note(volume.data, name)
-    data = np.ascontiguousarray(scaled(data, spec.intensity), dtype=np.float32)
     if empty:
-        notes.append(empty)
-    elif constant_note(data):
-        notes.append(
+        return [empty]
+    if constant_note(data):
+        return [
             f"What the model sees of '{volume.name}' is the same value everywhere ({data.flat[0]:g}), "
             "so what it says of it means nothing; check the model's input shape and intensities."
-        )
-    return Conformed(
-        data=data,
-        affine=affine @ shift,
-        notes=tuple(notes),
-        more_channels=(),
-        _source_shape=volume.shape,
-        _flips=flips,
-        _unflips=_inverse_orientation(flips),
-        _oriented_shape=oriented_shape,
-        _sampled_shape=sampled_shape,
-    )
+        ]
+    return []
 
 
-def _inverse_orientation(flips: np.ndarray) -> np.ndarray:
-    inverse = np.empty_like(flips)
-    for axis, (target, sign) in enumerate(flips):
-        inverse[int(target)] = axis, sign
-    return inverse
-
-
-def _scaled_grid(step: np.ndarray) -> np.ndarray:
-    """Affine of a grid with the same outer edges whose cells are `step` times as wide."""
-    affine = np.diag([*step, 1.0])
-    affine[:3, 3] = (step - 1) / 2
-    return affine
-
-
-def _resample(data: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
-    """Resample between grids with the same outer edges; edges extended, averaged before shrinking."""
-    if data.shape == tuple(shape):
-        return data
-    step = np.array(data.shape) / np.array(shape)
-    if order > 0 and (step > 1).any():
-        data = ndimage.gaussian_filter(data, np.maximum(0, (step - 1) / 2), mode="nearest")
-    return ndimage.affine_transform(
-        data, step, offset=(step - 1) / 2, output_shape=tuple(shape), order=order, mode="nearest"
-    )
-
-
-def _crop_or_pad(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Crop or zero-pad about the centre; applying it back with the old shape undoes it."""
-    if data.shape == tuple(shape):
-        return data
-    result = np.zeros(shape, dtype=data.dtype)
-    source, target = [], []
-    for n, m in zip(data.shape, shape, strict=True):
-        start = _centred_start(n, m)
-        source.append(slice(max(start, 0), max(start, 0) + min(n, m)))
-        target.append(slice(max(-start, 0), max(-start, 0) + min(n, m)))
-    result[tuple(target)] = data[tuple(source)]
-    return result
-
-
-def _centred_start(n: int, m: int) -> int:
-    """Where m voxels cropped from, or padded around, n voxels begin; undone by (m, n)."""
-    return (n - m) // 2 if n >= m else -((m - n) // 2)
-
-
-def _lost_content(data: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Share of the summed absolute intensity that cropping to `shape` removes."""
-    total = float(np.abs(data).sum(dtype=np.float64))
-    if total == 0 or all(n <= m for n, m in zip(data.shape, shape, strict=True)):
-        return 0.0
-    kept = float(np.abs(_crop_or_pad(data, shape)).sum(dtype=np.float64))
-    return 1 - kept / total
+def _lost_note(
+    volume: Volume, whole: np.ndarray, kept: np.ndarray, shape: tuple[int, ...]
+) -> list[str]:
+    """Says if much of the summed absolute intensity is cropped."""
+    total, left = (float(np.abs(part).sum(dtype=np.float64)) for part in (whole, kept))
+    lost = 1 - left / total if total else 0
+    if lost <= 0.005:
+        return []
+    return [
+        f"{lost:.1%} of '{volume.name}' (by intensity) is outside the model's "
+        f"{' x '.join(map(str, shape))} voxels and is not seen by it."
+    ]

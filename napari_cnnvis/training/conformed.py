@@ -72,7 +72,7 @@ class ConformedScans(Sequence):
         files: dict[int, Path] = {}
         rows_by_hash: dict[str, int] = {}
         grids = {scan.row: read_grid(scan.path) for scan in study.scans}
-        if spec.spacing is None:
+        if spec.spacing is None and not spec.steps:
             problems += other_grids(grids)
         spec = completed(spec, grids.values())
         for number, scan in enumerate(study.scans):

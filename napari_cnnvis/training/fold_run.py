@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.checkpoint import save_model
 from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.steps.text import last_orientation
 from napari_cnnvis.training.batches import BalancedSampler, ScanDataset, loader
 from napari_cnnvis.training.folds import Fold
 from napari_cnnvis.training.metrics import classification_metrics
@@ -300,7 +301,7 @@ def _every_epoch(file: Path, monitor: str | None = None) -> ModelCheckpoint:
 
 
 def _left_right_axis(spec: InputSpec) -> int:
-    letters = spec.orientation or "RAS"
+    letters = spec.orientation or last_orientation(spec.steps) or "RAS"
     return next(axis for axis, letter in enumerate(letters) if letter in "LR")
 
 

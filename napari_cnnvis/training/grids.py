@@ -66,8 +66,11 @@ def read_grid(path: Path) -> Grid | None:
 def completed(spec: InputSpec, grids: Iterable[Grid | None]) -> InputSpec:
     """`spec` with the orientation, voxel size and size that most scans have, where it says nothing.
 
-    A checkpoint that says how its scans lay can be given scans that lie otherwise.
+    A checkpoint that says how its scans lay can be given scans that lie otherwise. Steps say
+    it themselves.
     """
+    if spec.steps:
+        return spec
     found = [grid for grid in grids if grid is not None]
     orientation = spec.orientation or _most_common(g.orientation for g in found if g.orientation)
     spacing, shape = spec.spacing, spec.shape

@@ -19,6 +19,7 @@ from superqt.utils import signals_blocked
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.scan.intensity import INTENSITY_RULES
+from napari_cnnvis.scan.steps.text import as_line, fixed_shape, read_steps
 
 __all__ = ["InputForm"]
 
@@ -42,13 +43,19 @@ _RULES = {
 
 
 class InputForm(QWidget):
-    """Size, voxel size, orientation, intensities; emits ``changed()`` when something is edited."""
+    """Steps, size, voxel size, orientation, intensities; emits ``changed()`` when something is edited."""
 
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._channels = 1
+        self.steps = QLineEdit()
+        self.steps.setPlaceholderText("none")
+        self.steps.setToolTip(
+            "MONAI's transforms of the training, done first and in this order, such as: "
+            "Orientation('RAS'), Spacing((1, 1, 1)), ScaleIntensity()"
+        )
         self.size = QComboBox()
         for key, text in _SIZES.items():
             self.size.addItem(text, key)
@@ -89,6 +96,7 @@ class InputForm(QWidget):
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         for label, widget in [
+            ("Steps", self.steps),
             ("Size", self.size),
             ("", self.shape),
             ("Overlap", self.overlap),
@@ -103,6 +111,7 @@ class InputForm(QWidget):
         self.orientation.currentTextChanged.connect(self._edited)
         self.intensity.currentTextChanged.connect(self._edited)
         self.overlap.valueChanged.connect(self._edited)
+        self.steps.textEdited.connect(self._steps_edited)
         self.shape.changed.connect(self._edited)
         self.spacing.changed.connect(self._edited)
         self.show_spec(InputSpec())
@@ -111,10 +120,13 @@ class InputForm(QWidget):
         """Fill the form; nothing is emitted."""
         with signals_blocked(self):
             self._channels = spec.channels
+            self.steps.setText(as_line(spec.steps))
+            self.steps.setCursorPosition(0)
+            self._had_steps = bool(spec.steps)
             kind = "any"
             if spec.window:
                 kind = "window"
-            elif spec.shape:
+            elif spec.shape and spec.shape != fixed_shape(spec.steps):
                 kind = "resize" if spec.resize else "crop"
             self.size.setCurrentIndex(self.size.findData(kind))
             if spec.net_shape:
@@ -124,7 +136,7 @@ class InputForm(QWidget):
             if spec.spacing:
                 self.spacing.set(spec.spacing)
             self.orientation.setCurrentText(spec.orientation or "as stored")
-            self.intensity.setCurrentText(_RULES.get(spec.intensity, spec.intensity))
+            self.intensity.setCurrentText(_RULES.get(str(spec.intensity), str(spec.intensity)))
         self._show_rows()
 
     def spec(self) -> InputSpec:
@@ -133,22 +145,37 @@ class InputForm(QWidget):
         Raises
         ------
         VolumeError
-            If the orientation or three numbers are none.
+            If the steps, the orientation or three numbers are none.
         """
         kind = self.size.currentData()
         shape = None if kind == "any" else self.shape.get()
+        steps = read_steps(self.steps.text())
         text = self.orientation.currentText().strip()
         rules = self.intensity.currentText().strip()
         return InputSpec(
             shape=shape if kind in ("crop", "resize") else None,
-            spacing=self.spacing.get() if self.voxels.currentData() else None,
-            orientation=None if text in ("", "as stored") else text,
+            spacing=self.spacing.get() if self.voxels.currentData() and not steps else None,
+            orientation=None if steps or text in ("", "as stored") else text,
             intensity=next((rule for rule, said in _RULES.items() if said == rules), rules),
             channels=self._channels,
             window=shape if kind == "window" else None,
             overlap=self.overlap.value(),
             resize=kind == "resize",
+            steps=steps,
         )
+
+    def _steps_edited(self) -> None:
+        """The first steps that are typed take the place of the intensity rule; what they end in shows."""
+        try:
+            steps = read_steps(self.steps.text())
+        except VolumeError:
+            self._edited()
+            return
+        if bool(steps) != self._had_steps:
+            self._had_steps = bool(steps)
+            with signals_blocked(self):
+                self.intensity.setCurrentText(_RULES["none" if steps else "max"])
+        self._edited()
 
     def _edited(self) -> None:
         self._show_rows()
@@ -156,9 +183,12 @@ class InputForm(QWidget):
 
     def _show_rows(self) -> None:
         kind = self.size.currentData()
+        stepwise = bool(self.steps.text().strip())
+        self.form.setRowVisible(self.voxels, not stepwise)
+        self.form.setRowVisible(self.orientation, not stepwise)
         self.form.setRowVisible(self.shape, kind != "any")
         self.form.setRowVisible(self.overlap, kind == "window")
-        self.form.setRowVisible(self.spacing, bool(self.voxels.currentData()))
+        self.form.setRowVisible(self.spacing, bool(self.voxels.currentData()) and not stepwise)
 
 
 class _Three(QLineEdit):

@@ -28,6 +28,7 @@ from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
 from napari_cnnvis.models.formats.monai_config import Config, NotPlain
 from napari_cnnvis.models.formats.monai_input import input_of, output_of
 from napari_cnnvis.models.formats.one_file import read_one_file
+from napari_cnnvis.scan.steps.text import fixed_shape, read_steps
 
 __all__ = ["is_bundle", "read_bundle"]
 
@@ -246,13 +247,19 @@ def _input(configs: list[Config], metadata: dict, notes: list[str]) -> dict[str,
         notes += said
     described = _first(metadata, "inputs")
     shape = described.get("spatial_shape")
+    done = read_steps(fields.get("steps", ()))
     if (
-        "shape" not in fields
-        and isinstance(shape, list)
+        isinstance(shape, list)
         and len(shape) == 3
         and all(type(n) is int and n > 0 for n in shape)
+        and fixed_shape(done) is None
     ):
         fields["shape"] = shape
+        if done:
+            notes.append(
+                "after the bundle's steps, scans are padded or cropped about their centre to the "
+                f"{' x '.join(map(str, shape))} voxels that its metadata says"
+            )
     channels = described.get("num_channels")
     if type(channels) is int and channels > 1:
         fields["channels"] = channels

@@ -1,21 +1,46 @@
-"""What a MONAI bundle's preprocessing asks of a scan, in this package's words."""
+"""What a MONAI bundle's preprocessing asks of a scan: the same steps, in the same order."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from dataclasses import dataclass, fields
 from typing import Any
 
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.models.formats.monai_config import NotPlain, Step
-from napari_cnnvis.scan.conform import InputSpec
+from napari_cnnvis.scan.steps.grids import Orientation
+from napari_cnnvis.scan.steps.step import InputStep
+from napari_cnnvis.scan.steps.text import INPUT_STEPS
 
 __all__ = ["input_of", "output_of"]
 
-#: transforms that leave a single scan's values and grid as they are
+#: transforms that leave a scan's values and grid as they are
 _HARMLESS = {
-    "AddChannel", "AsChannelFirst", "CastToType", "DeleteItems", "EnsureChannelFirst",
-    "EnsureType", "Identity", "LoadImage", "SelectItems", "ToDevice", "ToNumpy", "ToTensor",
+    "AddChannel", "AsChannelFirst", "CastToType", "ConcatItems", "DeleteItems",
+    "EnsureChannelFirst", "EnsureType", "Identity", "SelectItems", "ToDevice", "ToNumpy", "ToTensor",
 }  # fmt: skip
+#: arguments that change nothing of a single scan
+_UNIMPORTANT = {
+    "allow_missing_keys", "end_coord_key", "ensure_same_shape", "lazy", "start_coord_key",
+}  # fmt: skip
+#: arguments of MONAI that a step may have only with these values, as if they were not there
+_LEFT_OUT: dict[str, dict[str, tuple[Any, ...]]] = {
+    "Orientation": {"labels": (None, [["L", "R"], ["P", "A"], ["I", "S"]])},
+    "Spacing": {
+        "diagonal": (False,), "scale_extent": (False,), "recompute_affine": (False,),
+        "min_pixdim": (None,), "max_pixdim": (None,),
+    },
+    "ClipIntensityPercentiles": {"sharpness_factor": (None,), "return_clipping_values": (False,)},
+    "CropForeground": {"return_coords": (False,)},
+}  # fmt: skip
+_FLOAT = re.compile(r"(\$\s*)?((np|numpy|torch)\.)?float(32|64)?")
+_ABOVE = re.compile(r"\$\s*lambda\s+(\w+)\s*:\s*\1\s*>\s*(-?[\d.]+(?:e-?\d+)?)\s*")
 _OF_LABELS = ("label", "mask", "seg", "pred")
+
+
+class _NotReproduced(Exception):
+    """A transform, or one of its arguments, that is none of this package's steps."""
 
 
 def input_of(steps: list[Step]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -29,155 +54,173 @@ def input_of(steps: list[Step]) -> tuple[dict[str, Any], tuple[str, ...]]:
     Returns
     -------
     fields : dict
-        "orientation", "spacing", "shape" where known; "intensity" always.
+        "steps" as text where there are any; "intensity" always.
     notes : tuple of str
         What differs from the transforms, among it the names of those left out.
     """
-    fields: dict[str, Any] = {}
-    left_out, padded, notes = [], [], []
+    found: list[InputStep] = []
+    left_out: list[str] = []
+    notes: list[str] = []
     for step in steps:
-        if step.name in _HARMLESS or _is_for_labels(step):
+        if _is_for_labels(step):
             continue
         try:
-            found, note = _read(step)
-            InputSpec(**found)
-        except (NotPlain, VolumeError, TypeError, ValueError):
-            found, note = {}, ""
-        if step.name == "SpatialPad" and "shape" in found:
-            padded.append((step.written, found["shape"]))
-            continue
-        is_there = all(fields.get(name) == value for name, value in found.items())
-        if found and is_there and "intensity" not in found:
-            continue  # the same once more
-        if not found or (fields.keys() & found.keys()) - {"intensity"}:
+            found += _read(step, notes)
+        except (_NotReproduced, NotPlain, VolumeError, TypeError, ValueError):
             left_out.append(step.written)
-            continue
-        if "intensity" in fields and "intensity" in found:
-            found = {"intensity": f"{fields['intensity']}, {found['intensity']}"}
-        if "intensity" in fields and found.keys() - {"intensity", "orientation"}:
-            notes.append(
-                f"the bundle scales intensities before {step.written}; here they are scaled last, so "
-                "the network's input differs"
-            )
-        if "shape" in fields and found.keys() & {"spacing", "orientation"}:
-            notes.append(
-                f"the bundle crops, pads or resizes before {step.written}; here that comes last, so "
-                "the network's input differs"
-            )
-        if step.name == "CenterSpatialCrop" and any(n % 2 for n in found.get("shape", ())):
-            notes.append(
-                f"{step.written} to an odd size lies one voxel further along where the scan's is even"
-            )
-        if "spacing" in found or "resize" in found:
-            notes.append(
-                f"{step.written} is done with this package's own interpolation, so the network's "
-                "input differs a little from the bundle's"
-            )
-        fields |= found
-        notes += [note] * bool(note)
-    left_out += [name for name, shape in padded if shape != fields.get("shape")]
     if left_out:
         one = len(left_out) == 1
         notes.append(
-            f"the bundle also applies {', '.join(dict.fromkeys(left_out))}, which "
-            f"{'is' if one else 'are'} not reproduced"
+            f"the bundle also applies {_few(left_out)}, which {'is' if one else 'are'} not reproduced"
         )
-    return {**fields, "intensity": fields.get("intensity", "none")}, tuple(notes)
+    texts = {"steps": [str(step) for step in found]} if found else {}
+    return {**texts, "intensity": "none"}, tuple(notes)
+
+
+def _few(names: list[str]) -> str:
+    different = list(dict.fromkeys(names))
+    more = len(different) - 8
+    return ", ".join(different[:8]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_for_labels(step: Step) -> bool:
+    keys = _keys(step)
+    return bool(keys) and not _images(keys)
+
+
+def _keys(step: Step) -> list[str]:
     try:
         keys = step.get("keys")
     except NotPlain:
-        return False
-    keys = [keys] if isinstance(keys, str) else keys or []
-    return bool(keys) and all(any(word in str(k).lower() for word in _OF_LABELS) for k in keys)
+        return []
+    return [keys] if isinstance(keys, str) else [str(key) for key in keys or []]
 
 
-def _read(step: Step) -> tuple[dict[str, Any], str]:
-    """The field that a transform sets (empty if it is not understood), and how it differs."""
-    reader = _READERS.get(step.name)
-    return reader(step) if reader is not None else ({}, "")
+def _images(keys: list[str]) -> list[int]:
+    """The places of the keys that are no labels."""
+    return [n for n, key in enumerate(keys) if not any(word in key.lower() for word in _OF_LABELS)]
 
 
-def _orientation(step: Step) -> tuple[dict[str, Any], str]:
-    if step.get("as_closest_canonical", False):
-        return {"orientation": "RAS"}, ""
-    codes = step.get("axcodes")
-    if step.get("labels") not in (None, [["L", "R"], ["P", "A"], ["I", "S"]]):
-        return {}, ""
-    return ({"orientation": "".join(codes)}, "") if codes else ({}, "")
+def _read(step: Step, notes: list[str]) -> list[InputStep]:
+    """What a transform does; nothing for one that only loads or converts."""
+    arguments = _Arguments(step)
+    if step.name == "LoadImage":
+        arguments.check_type("dtype")
+        if arguments.get("reverse_indexing", False):
+            raise _NotReproduced
+        return [Orientation("RAS")] if arguments.get("as_closest_canonical", False) else []
+    if step.name in _HARMLESS:
+        arguments.check_type("dtype")
+        return []
+    kind = INPUT_STEPS.get(step.name)
+    if kind is None:
+        raise _NotReproduced
+    given: dict[str, Any] = {}
+    if step.name == "Orientation" and arguments.get("as_closest_canonical", False):
+        return [Orientation("RAS")]
+    if step.name == "CropForeground":
+        given, said = _foreground(step, arguments)
+        notes += said
+    elif step.name == "Spacing" and "dtype" in step.arguments:
+        given["dtype"] = arguments.float_type("dtype")
+    else:
+        arguments.check_type("dtype")
+    arguments.forget("dtype", "as_closest_canonical", "select_fn", "source_key", "constant_values")
+    for name in arguments.left():
+        value = arguments.get(name)
+        if name in (one.name for one in fields(kind)):
+            given.setdefault(name, value)
+        elif value not in _LEFT_OUT.get(step.name, {}).get(name, ()):
+            raise _NotReproduced
+    if "constant_values" in step.arguments:
+        given["value"] = arguments.get("constant_values")
+    if len(arguments.images) > 1 and "channel_wise" in (one.name for one in fields(kind)):
+        given["channel_wise"] = True  # each key is a scan of its own
+    return [kind(**given)]
 
 
-def _spacing(step: Step) -> tuple[dict[str, Any], str]:
-    spacing = step.get("pixdim")
-    if isinstance(spacing, int | float):
-        spacing = [spacing]
-    if not 1 <= len(spacing) <= 3 or any(isinstance(v, bool) for v in spacing):
-        return {}, ""
-    return {"spacing": [*spacing, *[spacing[-1]] * (3 - len(spacing))]}, ""
+def _foreground(step: Step, arguments: _Arguments) -> tuple[dict[str, Any], list[str]]:
+    """What CropForeground is given, and what is assumed of it."""
+    given: dict[str, Any] = {}
+    source = step.get("source_key")
+    keys = [_keys(step)[n] for n in arguments.images]
+    if source is not None and source not in keys:
+        raise _NotReproduced
+    if len(keys) > 1:
+        given["channel_indices"] = keys.index(source)
+    select = step.arguments.get("select_fn")
+    if select is not None:
+        above = _ABOVE.fullmatch(str(select))
+        if above is None:
+            raise _NotReproduced
+        given["threshold"] = float(above[2])
+    said = []
+    if "allow_smaller" not in step.arguments and any(_each(step.get("margin", 0))):
+        said.append(
+            f"{step.written} has a margin: it goes beyond the scan's edge as in MONAI 1.5 and later "
+            "(allow_smaller=False)"
+        )
+    return given, said
 
 
-def _size(step: Step, name: str = "spatial_size") -> dict[str, Any]:
-    shape = step.get(name)
-    if isinstance(shape, int):
-        shape = [shape] * 3
-    plain = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
-    return {"shape": list(shape)} if plain and len(shape) == 3 else {}
+def _each(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _pad_or_crop(step: Step) -> tuple[dict[str, Any], str]:
-    return (_size(step) if step.is_given(method="symmetric") else {}), ""
+@dataclass
+class _Arguments:
+    """A transform's arguments for the scan, where there may be a list with one for each key."""
 
+    step: Step
+    done: set[str] = dataclasses.field(default_factory=lambda: {"keys", *_UNIMPORTANT})
 
-def _centre_crop(step: Step) -> tuple[dict[str, Any], str]:
-    return _size(step, "roi_size"), ""
+    @property
+    def images(self) -> list[int]:
+        return _images(_keys(self.step))
 
+    #: those that MONAI's dictionary transforms take for each key
+    _OF_KEYS = ("mode", "padding_mode", "align_corners", "dtype", "anti_aliasing")
 
-def _resize(step: Step) -> tuple[dict[str, Any], str]:
-    found = _size(step)
-    if not found or not step.is_given(size_mode="all"):
-        return {}, ""
-    return {**found, "resize": True}, ""
+    def left(self) -> list[str]:
+        """Names that were not dealt with."""
+        names = [n for n in self.step.arguments if not n.startswith("_")]
+        return [name for name in names if name not in self.done]
 
+    def forget(self, *names: str) -> None:
+        """These are dealt with."""
+        self.done |= set(names)
 
-def _normalize(step: Step) -> tuple[dict[str, Any], str]:
-    if not step.get("nonzero", False) or not step.is_given(subtrahend=None, divisor=None):
-        return {}, ""
-    return {"intensity": "z-score-nonzero"}, ""
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value for the scans.
 
+        Raises
+        ------
+        _NotReproduced
+            If it differs between them.
+        """
+        return self._one(name, self.step.get(name, default))
 
-def _scale(step: Step) -> tuple[dict[str, Any], str]:
-    return ({"intensity": "range"} if step.is_given(minv=0, maxv=1) else {}), ""
+    def _one(self, name: str, value: Any) -> Any:
+        if name not in self._OF_KEYS or not isinstance(value, list | tuple) or not self.images:
+            return value
+        values = [value[n] for n in self.images]
+        if any(v != values[0] for v in values):
+            raise _NotReproduced
+        return values[0]
 
+    def float_type(self, name: str) -> str:
+        """ "float32" or "float64"; code that names one is understood."""
+        raw = self._one(name, self.step.arguments.get(name))
+        if raw is None:
+            return "float32"
+        if not isinstance(raw, str) or not _FLOAT.fullmatch(raw.strip()):
+            raise _NotReproduced
+        return "float64" if raw.strip().endswith("64") else "float32"
 
-def _percentiles(step: Step) -> tuple[dict[str, Any], str]:
-    given = [step.get(name) for name in ("lower", "upper", "b_min", "b_max")]
-    if given != [1, 99, 0, 1] or not step.is_given(relative=False):
-        return {}, ""
-    note = "" if step.get("clip", False) else "the bundle does not clip intensities to 0..1"
-    return {"intensity": "percentile"}, note
-
-
-def _window(step: Step) -> tuple[dict[str, Any], str]:
-    low, high = step.get("a_min"), step.get("a_max")
-    if [step.get("b_min", None), step.get("b_max", None)] != [0, 1] or not step.get("clip", False):
-        return {}, ""
-    return {"intensity": f"window {float(low)!r} {float(high)!r}"}, ""
-
-
-_READERS = {
-    "Orientation": _orientation,
-    "Spacing": _spacing,
-    "Resize": _resize,
-    "ResizeWithPadOrCrop": _pad_or_crop,
-    "SpatialPad": _pad_or_crop,
-    "CenterSpatialCrop": _centre_crop,
-    "NormalizeIntensity": _normalize,
-    "ScaleIntensity": _scale,
-    "ScaleIntensityRange": _window,
-    "ScaleIntensityRangePercentiles": _percentiles,
-}
+    def check_type(self, name: str) -> None:
+        """Raise unless values stay floating-point numbers."""
+        if name in self.step.arguments:
+            self.float_type(name)
 
 
 def output_of(steps: list[Step]) -> str | None:

@@ -35,6 +35,11 @@ INFERENCE = {
             {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
             {"_target_": "Spacingd", "keys": "image", "pixdim": [1.5, 1.5, 2]},
             {"_target_": "ScaleIntensityd", "keys": "image"},
+            {
+                "_target_": "ResizeWithPadOrCropd",
+                "keys": "image",
+                "spatial_size": [96, 112, 96],
+            },
             {"_target_": "EnsureTyped", "keys": "image", "device": "@device"},
         ],
     },

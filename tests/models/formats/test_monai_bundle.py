@@ -29,10 +29,13 @@ EXPECTED_HEADER = {
     "architecture": DENSENET,
     "class_names": ["AD", "CN"],
     "input": {
-        "orientation": "RAS",
-        "spacing": [1.5, 1.5, 2],
-        "shape": [96, 112, 96],
-        "intensity": "range",
+        "steps": [
+            "Orientation('RAS')",
+            "Spacing((1.5, 1.5, 2))",
+            "ScaleIntensity()",
+            "ResizeWithPadOrCrop((96, 112, 96))",
+        ],
+        "intensity": "none",
     },
 }
 
@@ -252,7 +255,7 @@ def test_damaged_weights_are_named_as_the_user_knows_them(tmp_path, as_zip):
     path = zipped(folder) if as_zip else folder
     with pytest.raises(CheckpointError) as error:
         read_bundle(path)
-    assert str(error.value).startswith(f"{path} (models/model.pt) is not a checkpoint")
+    assert str(error.value).startswith(f"{path} (models/model.pt) is a Git LFS pointer")
 
 
 def test_truncated_zip(tmp_path):
