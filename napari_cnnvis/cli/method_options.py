@@ -100,6 +100,10 @@ def _options() -> dict[str, dict[str, Parameter]]:
     return found
 
 
+#: what stands for a value in the help, by the parameter's kind
+_METAVARS = {"class": "CLASS", "wholes": "N", "numbers": "NUMBER", "baselines": "BASELINE"}
+
+
 def _form_of(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.kind, tuple(parameter.choices or ()), parameter.flag_value
 
@@ -119,6 +123,8 @@ def _add(group: Any, option: str, uses: dict[str, Parameter]) -> None:
         how["choices"] = list(parameter.choices)
     elif parameter.unit:
         how["metavar"] = {"s": "SECONDS", "mm": "MM"}.get(parameter.unit, parameter.unit.upper())
+    else:
+        how["metavar"] = _METAVARS.get(parameter.kind, option.rpartition("-")[2].upper())
     if parameter.kind in _TYPES:
         how["type"] = _TYPES[parameter.kind]
     if parameter.kind in ("wholes", "numbers", "baselines"):

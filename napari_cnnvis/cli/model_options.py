@@ -35,6 +35,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="one of several classes, each present or absent, or values",
     )
     group.add_argument(
+        "--scores",
+        metavar="NAME",
+        help="which of the network's outputs is the scores: logits, 0, 1",
+    )
+    group.add_argument(
+        "--extra",
+        nargs="+",
+        metavar="NAME=NUMBER",
+        help="what the network takes besides the scan, such as age=71 sex=1",
+    )
+    group.add_argument(
         "--shape", type=int, nargs=3, metavar="N", help="pad or crop scans to so many voxels"
     )
     group.add_argument(
@@ -90,7 +101,11 @@ def add_steps_option(group: Any) -> None:
 def load(path: str, options: argparse.Namespace) -> Any:
     """The model, with what was given on the command line."""
     from napari_cnnvis.models.checkpoint import open_checkpoint
+    from napari_cnnvis.models.further_inputs import parsed_extra
 
     opened = open_checkpoint(path, options.arch, options.trust)
     spec = given_input(options, opened.input_spec())
-    return opened.model(options.device, options.classes, spec, options.outputs)
+    extra = parsed_extra(", ".join(options.extra or ()))
+    return opened.model(
+        options.device, options.classes, spec, options.outputs, options.scores, extra
+    )

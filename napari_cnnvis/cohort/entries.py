@@ -41,6 +41,8 @@ class ScanEntry:
         Whose scan it is; "" if not known.
     problem : str
         Why it cannot be read, "" if nothing is known against it.
+    columns : tuple of (str, str)
+        What the study's table says of it, by column.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class ScanEntry:
     label: str = ""
     subject: str = ""
     problem: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 class ScanList(list[ScanEntry]):

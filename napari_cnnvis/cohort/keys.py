@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,10 @@ def _content_hash(path: str, size: int, written: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+#: what a table says of a scan, by column
+Columns = Sequence[tuple[str, str]]
+
+
 class ResultKeys:
     """Keys of a model's results.
 
@@ -58,7 +63,8 @@ class ResultKeys:
     """
 
     def __init__(self, model: Any) -> None:
-        self._class_index = model.class_index
+        self._class_index, self._for_row = model.class_index, model.for_row
+        self._extra = model.extra
         code = getattr(model.module, "code", "")
         self._model = _digest(
             {
@@ -69,12 +75,18 @@ class ResultKeys:
                 "input": model.input_spec.to_dict(),
                 "output": model.outputs.kind,
                 "classes": list(model.class_names),
+                "reading": [model.scores, model.extra] if model.scores or model.extra else [],
             }
         )
 
-    def prediction(self, scan: str) -> str:
-        """Key of the prediction for a scan of this hash."""
-        return _digest(["prediction", self._model, scan])
+    def prediction(self, scan: str, columns: Columns = ()) -> str:
+        """Key of the prediction for a scan of this hash, with these columns in its table."""
+        return _digest(["prediction", self._model, scan, *self._of_row(columns)])
+
+    def _of_row(self, columns: Columns) -> list[Any]:
+        """Further arguments of the network that are the scan's own."""
+        row = self._for_row(dict(columns))
+        return [] if row.extra == self._extra else [row.extra]
 
     def attribution(
         self,
@@ -82,6 +94,7 @@ class ResultKeys:
         request: ExplainRequest,
         orientation: str | None = None,
         head: np.ndarray | None = None,
+        columns: Columns = (),
     ) -> str:
         """Key of the map for a scan of this hash.
 
@@ -94,6 +107,8 @@ class ResultKeys:
             The axes that the map lies on, if not the file's.
         head : array of bool, optional
             The scan's head mask, if it carries one.
+        columns : sequence of (str, str), optional
+            What the study's table says of the scan.
 
         Raises
         ------
@@ -107,7 +122,7 @@ class ResultKeys:
         parts = {name: _plain(value) for name, value in values.items()}
         parts |= {"method": how.key, "target": self._class_index(request.target)}
         own = [] if head is None else [_hash(head)]
-        return _digest(["map", self._model, scan, parts, orientation, *own])
+        return _digest(["map", self._model, scan, parts, orientation, *own, *self._of_row(columns)])
 
 
 def _plain(value: Any) -> Any:

@@ -91,12 +91,12 @@ def look_up(
                 yield replace(outcome, problem=problem)
                 continue
             digest = scan_hash(entry.path)
+            prediction = store.prediction(keys.prediction(digest, entry.columns))
         except Exception as exc:
             yield replace(outcome, problem=in_plain_words(exc, entry.name))
             continue
-        prediction = store.prediction(keys.prediction(digest))
         mapped = request is not None and store.has_attribution(
-            keys.attribution(digest, request, orientation)
+            keys.attribution(digest, request, orientation, columns=entry.columns)
         )
         yield replace(outcome, prediction=prediction, mapped=mapped)
 
@@ -206,14 +206,15 @@ class _Run:
         def compute() -> tuple[str, Prediction]:
             digest = scan_hash(outcome.entry.path)
             volume = read_scan(outcome.entry, self._orientation)
-            notes = (*volume.notes, *self._model.conform(volume).notes)
-            return digest, Prediction(self._model.predict(volume), notes)
+            model = self._model.for_row(dict(outcome.entry.columns))
+            notes = (*volume.notes, *model.conform(volume).notes)
+            return digest, Prediction(model.predict(volume), notes)
 
         result, problem = _attempt(compute, outcome.entry.name)
         if result is None:
             return replace(outcome, problem=problem)
         digest, prediction = result
-        self._store.put_prediction(self._keys.prediction(digest), prediction)
+        self._store.put_prediction(self._keys.prediction(digest, outcome.entry.columns), prediction)
         return replace(outcome, prediction=prediction)
 
     def explain(self, outcome: ScanOutcome) -> ScanOutcome | None:
@@ -222,7 +223,12 @@ class _Run:
         def compute() -> tuple[str, Attribution]:
             digest = scan_hash(outcome.entry.path)
             volume = read_scan(outcome.entry, self._orientation)
-            return digest, explain(self._model, volume, self._request, cancel=self._cancel)
+            return digest, explain(
+                self._model.for_row(dict(outcome.entry.columns)),
+                volume,
+                self._request,
+                cancel=self._cancel,
+            )
 
         result, problem = _attempt(compute, outcome.entry.name)
         if self.cancelled and (result is None or result[1].partial):
@@ -230,7 +236,9 @@ class _Run:
         if result is None:
             return replace(outcome, problem=problem)
         digest, attribution = result
-        key = self._keys.attribution(digest, self._request, self._orientation)
+        key = self._keys.attribution(
+            digest, self._request, self._orientation, columns=outcome.entry.columns
+        )
         self._store.put_attribution(key, attribution)
         return replace(outcome, mapped=True, attribution=attribution)
 

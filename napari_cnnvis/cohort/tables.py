@@ -63,7 +63,9 @@ def scans_in_table(path: Path) -> ScanList:
             name = row.get("name") or f"row {number}"
             entry = ScanEntry(path.parent, name, problem=f"no path in row {number}")
         label, subject = row.get(labels or "", ""), row.get(subjects or "", "")
-        entries.append(checked(replace(entry, label=label, subject=subject)))
+        entries.append(
+            checked(replace(entry, label=label, subject=subject, columns=tuple(row.items())))
+        )
     notes = []
     if labels is None:
         notes.append(f"{without_labels(path.name, columns)}, so its scans have no labels.")

@@ -101,6 +101,8 @@ class Record:
                     "names": list(model.names),
                     "weights_sha256": model.weights_hash(),
                     "output": model.outputs.kind,
+                    "scores": model.scores,
+                    "extra": model.extra,
                     "input": model.input_spec.to_dict(),
                     "grid": list(conformed.data.shape),
                     "device": str(model.device),

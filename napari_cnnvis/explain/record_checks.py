@@ -141,6 +141,22 @@ def _texts_by_name(value: Any) -> dict[str, str]:
     return {_text(k): _text(v) for k, v in value.items()}
 
 
+def _extra(value: Any) -> dict[str, Any]:
+    """Numbers, or lists of numbers, by name."""
+    if not isinstance(value, Mapping) or len(value) > _LONGEST_LIST:
+        raise ValueError
+    return {
+        _text(name): _listed(_real, given) if isinstance(given, list) else _real(given)
+        for name, given in value.items()
+    }
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return value
+
+
 def _plain(value: Any, depth: int = 0) -> Any:
     """Anything that JSON holds, of a bounded size."""
     if depth > _DEEPEST:
@@ -191,6 +207,8 @@ _MODEL: dict[str, Check] = {
     "names": partial(_listed, _text),
     "weights_sha256": _text,
     "output": partial(_one_of, OUTPUT_KINDS),
+    "scores": _text,
+    "extra": _extra,
     "input": _input,
     "grid": partial(_listed, _whole),
     "device": _text,

@@ -123,6 +123,7 @@ def _model(model: dict[str, Any]) -> list[str]:
     lines.append(f"    input_spec=cv.InputSpec({fields}),")
     if model.get("output"):
         lines.append(f"    output={model['output']!r},")
+    lines += [f"    {name}={model[name]!r}," for name in ("scores", "extra") if model.get(name)]
     lines.append(")")
     return lines
 

@@ -77,7 +77,12 @@ class CheckpointCache:
         opened = self._open(path, digest, recipe, trust)
         stop_if_cancelled(cancel, f"Loading {path.name}")
         model = opened.model(
-            device, recipe.class_names or None, recipe.input_spec, recipe.output or None
+            device,
+            recipe.class_names or None,
+            recipe.input_spec,
+            recipe.output or None,
+            recipe.scores or None,
+            recipe.extra or None,
         )
         return LoadedCheckpoint(digest, recipe, model, report_on(opened, model, shape))
 

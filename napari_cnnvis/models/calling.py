@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from napari_cnnvis.errors import MethodError
+from napari_cnnvis.models.further_inputs import numbers_of
 
 __all__ = ["PLAIN", "Call", "arguments_of", "ways_to_call"]
 
@@ -48,6 +49,24 @@ class Call:
             name: values[0] if len(values) == 1 else list(values) for name, values, _ in self.extra
         }
 
+    def with_values(self, extra: Mapping[str, Any]) -> Call:
+        """The same call with other numbers for some of its arguments.
+
+        Raises
+        ------
+        MethodError
+            If what is given are not as many numbers.
+        """
+        changed = []
+        for name, values, axes in self.extra:
+            numbers = numbers_of(name, extra[name]) if name in extra else values
+            if len(numbers) != len(values):
+                raise MethodError(
+                    f"The argument '{name}' of the network takes {len(values)} number(s), not {len(numbers)}."
+                )
+            changed.append((name, numbers, axes))
+        return replace(self, extra=tuple(changed))
+
 
 #: with the scan and nothing else
 PLAIN = Call()
@@ -70,7 +89,7 @@ def ways_to_call(module: nn.Module, extra: Mapping[str, Any] | None) -> list[Cal
         If a further argument is not a number or some numbers, or the network knows none of
         this name.
     """
-    given = {name: _numbers(name, value) for name, value in (extra or {}).items()}
+    given = {name: numbers_of(name, value) for name, value in (extra or {}).items()}
     known = arguments_of(module)
     unknown = [name for name in given if known is not None and name not in known]
     shapes = [1, 2] if any(len(values) == 1 for values in given.values()) else [2]
@@ -98,14 +117,3 @@ def arguments_of(module: nn.Module) -> list[str] | None:
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         return None
     return [p.name for p in parameters]
-
-
-def _numbers(name: str, value: Any) -> tuple[float, ...]:
-    many = value if isinstance(value, list | tuple) or hasattr(value, "__len__") else [value]
-    try:
-        return tuple(float(one) for one in many)
-    except (TypeError, ValueError) as exc:
-        raise MethodError(
-            f"The argument '{name}' of the network has to be a number or a list of numbers, not "
-            f"{value!r}."
-        ) from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class OpenedCheckpoint:
         class_names: Sequence[str] | None = None,
         input_spec: InputSpec | None = None,
         output: str | None = None,
+        scores: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> Model:
         """The model, with what is given here instead of what the header says."""
         header = self.file.header
@@ -85,6 +87,8 @@ class OpenedCheckpoint:
             output=output or header.get("output"),
             arch=self.arch,
             path=str(self.file.path.absolute()),
+            scores=scores or header.get("scores"),
+            extra=extra or header.get("extra"),
         )
 
 
@@ -96,6 +100,8 @@ def load_model(
     input_spec: InputSpec | None = None,
     trust: bool = False,
     output: str | None = None,
+    scores: str | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a checkpoint; the architecture is recognised from the file where that is possible.
 
@@ -130,8 +136,9 @@ def load_model(
         Allow Python code to run: whole pickled networks, ``.py`` files, functions, and
         networks that a file names other than the listed ones of MONAI and torchvision.
         Nothing is ever fetched from the network.
-    output : {"softmax", "sigmoid", "regression"}, optional
-        What the outputs mean; see `Model`.
+    output, scores, extra : optional
+        What the outputs mean, which of them are the scores, and what the network takes
+        besides the scan; see `Model`.
 
     Returns
     -------
@@ -155,7 +162,7 @@ def load_model(
     Model(VoxResNetGAP, classes=['control', 'atrophy'], device='cpu')
     """
     opened = open_checkpoint(path, arch, trust)
-    return opened.model(device, class_names, input_spec, output)
+    return opened.model(device, class_names, input_spec, output, scores, extra)
 
 
 def open_checkpoint(
@@ -363,12 +370,13 @@ def save_model(
     >>> cv.load_model(path, device="cpu").class_names
     ('NC', 'AD')
     """
-    path = Path(path)
+    path, more = Path(path), {}
     if isinstance(module, Model):
         model = module
         class_names = class_names or model.class_names
         input_spec, training = input_spec or model.input_spec, training or model.training
         arch, output, module = arch or model.arch, output or model.outputs.kind, model.module
+        more = {k: v for k, v in (("scores", model.scores), ("extra", model.extra)) if v}
     name = type(module).__name__
     if path.suffix != ".safetensors":
         raise CheckpointError(f"Call the file {path.stem}.safetensors, not {path.name}.")
@@ -400,6 +408,7 @@ def save_model(
         header["class_names"] = list(class_names)
     if output:
         header["output"] = output
+    header |= more
     write_safetensors(path, module.state_dict(), header, overwrite)
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -161,6 +162,51 @@ class Model:
             If there are not as many names as outputs, or there is no such kind.
         """
         return self._like(class_names=class_names, output=output or self.outputs.kind)
+
+    def with_extra(self, extra: Mapping[str, Any]) -> Model:
+        """The same network, not copied, with other values of its further arguments.
+
+        Raises
+        ------
+        MethodError
+            If they are not as many numbers; names that it does not have are left out.
+
+        Examples
+        --------
+        >>> import napari_cnnvis as cv
+        >>> from napari_cnnvis.sample_data import small_example
+        >>> model, volume = small_example()
+        >>> model.with_extra({"age": 71}).extra  # this network takes none
+        {}
+        """
+        call = self.reading.call.with_values(extra)
+        changed = copy.copy(self)
+        changed.reading = replace(self.reading, call=call)
+        changed.extra = call.values
+        return changed
+
+    def for_row(self, columns: Mapping[str, str]) -> Model:
+        """The model for a scan in a table: further arguments are those of columns of their name.
+
+        Raises
+        ------
+        MethodError
+            If such a cell is not a number.
+        """
+        cells = {name.casefold(): cell for name, cell in columns.items()}
+        given = {}
+        for name in self.extra:
+            if name.casefold() not in cells:
+                continue
+            cell = cells[name.casefold()]
+            try:
+                given[name] = float(cell)
+            except ValueError as exc:
+                raise MethodError(
+                    f"The column '{name}' has '{shortened(cell, 40)}' for this scan, but the network "
+                    "needs a number there."
+                ) from exc
+        return self.with_extra(given) if given else self
 
     def _like(self, **changes: Any) -> Model:
         given = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Recipe:
     output : str
         "softmax", "sigmoid", "regression" or "".
     input_spec : InputSpec or None
+    scores : str
+        Which part of the network's output is the scores.
+    extra : dict
+        Further arguments of the network.
     """
 
     arch: str = ""
@@ -44,6 +48,8 @@ class Recipe:
     output: str = ""
     input_spec: InputSpec | None = None
     arch_by_user: bool = False
+    scores: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
@@ -60,6 +66,8 @@ class Recipe:
             class_names=tuple(map(str, stored.get("class_names", ()))),
             output=str(stored.get("output", "")),
             input_spec=None if spec is None else InputSpec(**spec),
+            scores=str(stored.get("scores", "")),
+            extra=dict(stored.get("extra", {})),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class InputSpec:
     >>> cv.InputSpec(intensity="squared")
     Traceback (most recent call last):
         ...
-    napari_cnnvis.errors.VolumeError: 'squared' is not an intensity rule; use one of max, range, z-score, percentile, none.
+    napari_cnnvis.errors.VolumeError: 'squared' is not an intensity rule; use one of max, mean, mean-nonzero, range, z-score, z-score-nonzero, percentile, none, clip LOW HIGH, window LOW HIGH, or several with commas between them, such as 'mean, clip 0 8'.
     """
 
     shape: tuple[int, int, int] | None = None

@@ -21,16 +21,13 @@ from qtpy.QtWidgets import (
 
 from napari_cnnvis._napari.network.input_form import InputForm
 from napari_cnnvis.errors import CnnVisError
+from napari_cnnvis.models.further_inputs import parsed_extra, written_extra
+from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.models.settings import Recipe
 
 __all__ = ["ModelSettings"]
 
-_KINDS = {
-    "": "as found",
-    "softmax": "one of several classes",
-    "sigmoid": "each present or absent",
-    "regression": "values (regression)",
-}
+_KINDS = {"": "as found", **OUTPUT_KINDS}
 
 
 class ModelSettings(QFrame):
@@ -67,6 +64,18 @@ class ModelSettings(QFrame):
         self.classes.setToolTip(
             "A name for each output, separated by commas; remembered for this file."
         )
+        self.scores = QLineEdit()
+        self.scores.setPlaceholderText("found by name, or as the only ones")
+        self.scores.setToolTip(
+            "Of a network that gives several outputs: which are the scores of the classes, such as "
+            "logits, or 0 or 1 in a tuple."
+        )
+        self.extra = QLineEdit()
+        self.extra.setPlaceholderText("none")
+        self.extra.setToolTip(
+            "What the network takes besides the scan, such as age=71, sex=1; the same in every pass. "
+            "For scans of a table, columns of these names count instead."
+        )
         self.input = InputForm()
         self.preview = QCheckBox("Show model input")
         self.preview.setToolTip(
@@ -87,6 +96,8 @@ class ModelSettings(QFrame):
         form.addRow("", self.trust)
         form.addRow("Outputs are", self.kind)
         form.addRow("Classes", self.classes)
+        form.addRow("Scores", self.scores)
+        form.addRow("Further inputs", self.extra)
         buttons = QHBoxLayout()
         buttons.addWidget(self.preview)
         buttons.addStretch()
@@ -103,7 +114,8 @@ class ModelSettings(QFrame):
             box.setMinimumContentsLength(8)
         self.arch.textEdited.connect(lambda: self._set_typed(True))
         self.arch.returnPressed.connect(self._apply)
-        self.classes.returnPressed.connect(self._apply)
+        for line in (self.classes, self.scores, self.extra):
+            line.returnPressed.connect(self._apply)
         self.apply.clicked.connect(self._apply)
         self.fix.clicked.connect(self._use_fitting)
         self.input.changed.connect(self._on_input)
@@ -115,6 +127,8 @@ class ModelSettings(QFrame):
         self.kind.setCurrentIndex(self.kind.findData(recipe.output))
         names = recipe.class_names or model.class_names
         self.classes.setText(", ".join(names))
+        self.scores.setText(model.scores)
+        self.extra.setText(written_extra(model.extra))
         self.input.show_spec(model.input_spec)
         self.offer(None)
 
@@ -132,7 +146,8 @@ class ModelSettings(QFrame):
     def show_unknown(self) -> None:
         """Empty the form for another file."""
         self.suggest("")
-        self.classes.clear()
+        for line in (self.classes, self.scores, self.extra):
+            line.clear()
         self.trust.setChecked(False)
         self.kind.setCurrentIndex(0)
         self.offer(None)
@@ -144,6 +159,8 @@ class ModelSettings(QFrame):
         ------
         VolumeError
             If the input is not described rightly.
+        MethodError
+            If the further inputs are not.
         """
         names = tuple(n for part in self.classes.text().split(",") if (n := part.strip()))
         return Recipe(
@@ -152,6 +169,8 @@ class ModelSettings(QFrame):
             class_names=names,
             output=self.kind.currentData(),
             input_spec=None if channels is None else self.input.spec(),
+            scores=self.scores.text().strip(),
+            extra=parsed_extra(self.extra.text()),
         )
 
     def offer(self, fits: tuple[int, int, int] | None) -> None:
@@ -178,6 +197,7 @@ class ModelSettings(QFrame):
     def _check(self) -> bool:
         try:
             self.input.spec()
+            parsed_extra(self.extra.text())
         except CnnVisError as exc:
             self.problem.setText(f"⚠ {exc}")
             self.problem.show()

@@ -174,10 +174,12 @@ class ScanLoader(QObject):
         prediction = attribution = None
         if wanted.model is not None:
             keys = self.keys(wanted.model)
-            prediction = self.store.prediction(keys.prediction(scan.digest))
+            prediction = self.store.prediction(keys.prediction(scan.digest, wanted.entry.columns))
             how = None if wanted.request is None else wanted.request.how
             if how is not None and getattr(how, "layer", None) != "all":
-                key = keys.attribution(scan.digest, wanted.request, DISPLAY_AXES)
+                key = keys.attribution(
+                    scan.digest, wanted.request, DISPLAY_AXES, columns=wanted.entry.columns
+                )
                 attribution = self._maps.get(key)
                 if attribution is None and self.store.has_attribution(key):
                     if not from_disk:

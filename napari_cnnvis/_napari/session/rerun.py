@@ -77,6 +77,8 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
         tuple(wanted.get("names") or ()),
         wanted.get("output") or "",
         InputSpec(**wanted["input"]) if "input" in wanted else None,
+        scores=wanted.get("scores") or "",
+        extra=wanted.get("extra") or {},
     )
     if loaded is not None and loaded.model.weights_hash() == wanted.get("weights_sha256"):
         return Rerun(scan, tuple(channels), request, None, recipe, head)

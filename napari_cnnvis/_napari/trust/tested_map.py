@@ -94,6 +94,8 @@ class Subject:
             output=rerun.recipe.output or None,
             arch=model.arch,
             path=model.path,
+            scores=rerun.recipe.scores or None,
+            extra=rerun.recipe.extra or None,
         )
 
 

@@ -26,6 +26,8 @@ HEADER_PARTS: dict[str, type | tuple[type, ...]] = {
     "class_names": list,
     "input": dict,
     "output": str,
+    "scores": str,
+    "extra": dict,
     "training": dict,
 }
 
