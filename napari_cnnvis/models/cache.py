@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +27,42 @@ class LoadedCheckpoint:
     recipe: Recipe
     model: Model
     report: CheckpointReport
+
+    def is_as(self, recipe: Recipe) -> bool:
+        """Whether the model has all settings that a recipe gives."""
+        model = self.model
+        return (
+            recipe.input_spec in (None, model.input_spec)
+            and recipe.class_names in ((), model.names)
+            and recipe.output in ("", model.outputs.kind)
+            and recipe.scores in ("", model.scores)
+            and recipe.extra in ({}, model.extra)
+        )
+
+    def with_recipe(self, recipe: Recipe) -> LoadedCheckpoint:
+        """The same network, not copied, with the settings that a recipe gives.
+
+        Raises
+        ------
+        CnnVisError
+            If the network cannot have them.
+        """
+        old = self.model
+        model = Model(
+            old.module,
+            recipe.class_names or old.names or None,
+            recipe.input_spec or old.input_spec,
+            str(old.device),
+            old.architecture,
+            old.training,
+            output=recipe.output or old.outputs.kind,
+            arch=old.arch,
+            path=old.path,
+            scores=recipe.scores or old.scores,
+            extra=recipe.extra or old.extra,
+        )
+        given = replace(recipe, arch=self.recipe.arch, arch_by_user=self.recipe.arch_by_user)
+        return LoadedCheckpoint(self.digest, given, model, report_on(None, model))
 
 
 class CheckpointCache:

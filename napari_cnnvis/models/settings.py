@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,14 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """What is kept, as plain values."""
-        values = asdict(self)
-        del values["arch_by_user"]
-        return values
+        return {
+            "arch": self.arch,
+            "class_names": self.class_names,
+            "output": self.output,
+            "input_spec": None if self.input_spec is None else self.input_spec.to_dict(),
+            "scores": self.scores,
+            "extra": self.extra,
+        }
 
 
 def file_hash(path: Path, cancel: threading.Event | None = None) -> str:

@@ -65,10 +65,8 @@ class InputSpec:
     >>> spec = cv.InputSpec((96, 112, 96), spacing=(2, 2, 2), orientation="RAS", intensity="z-score")
     >>> spec.shape
     (96, 112, 96)
-    >>> cv.InputSpec(intensity="squared")
-    Traceback (most recent call last):
-        ...
-    napari_cnnvis.errors.VolumeError: 'squared' is not an intensity rule; use one of max, mean, mean-nonzero, range, z-score, z-score-nonzero, percentile, none, clip LOW HIGH, window LOW HIGH, or several with commas between them, such as 'mean, clip 0 8'.
+    >>> cv.InputSpec(steps="ScaleIntensity(), Resize((64, 64, 48), mode='trilinear')").shape
+    (64, 64, 48)
     """
 
     shape: tuple[int, int, int] | None = None

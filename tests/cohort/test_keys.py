@@ -98,6 +98,26 @@ def test_weights_input_classes_and_architecture_count(make_model):
     assert len(keys) == 7
 
 
+def test_each_way_to_prepare_a_scan_counts(make_model):
+    """All chains of intensity rules and of steps have keys of their own; the same has the same."""
+    specs = [
+        InputSpec(),
+        InputSpec(intensity="mean"),
+        InputSpec(intensity="mean, clip 0 8"),
+        InputSpec(intensity="clip 0 8, mean"),
+        InputSpec(intensity="mean, clip 0 9"),
+        InputSpec(steps="ScaleIntensity()"),
+        InputSpec(steps="ScaleIntensity(minv=-1)"),
+        InputSpec(steps="ScaleIntensity()", intensity="mean"),
+        InputSpec(steps="ScaleIntensity(), CenterSpatialCrop((8, 8, 8))"),
+        InputSpec(steps="CenterSpatialCrop((8, 8, 8)), ScaleIntensity()"),
+    ]
+    keys = [key(make_model(input_spec=spec)) for spec in specs]
+    assert len(set(keys)) == len(specs)
+    written = InputSpec(**{**specs[6].to_dict(), "steps": "ScaleIntensity( minv = -1.0 )"})
+    assert key(make_model(input_spec=written)) == keys[6]
+
+
 def test_where_the_checkpoint_lies_does_not_count(make_model):
     assert key(make_model(path="/a/net.pt")) == key(make_model(path="/b/other.pt"))
 

@@ -143,3 +143,40 @@ def test_scans_of_several_sizes_need_a_shape(study_table, tmp_path):
     spec = InputSpec(spacing=(2, 2, 2))
     with pytest.raises(StudyProblems, match=r"\(8, 8, 12\), where most scans have \(8, 8, 8\)"):
         ConformedScans.prepare(study, spec, tmp_path / "c")
+
+
+@pytest.mark.parametrize("rules", ["mean, clip 0 8", "z-score-nonzero, clip -1 1", "window 0 1.5"])
+def test_chains_of_intensity_rules_are_what_is_learnt_from(study_table, tmp_path, rules):
+    study = read_study(study_table, ["NC", "AD"])
+    scans = ConformedScans.prepare(study, InputSpec(intensity=rules), tmp_path / "c")
+    assert scans.spec.intensity == rules
+    stored = np.asarray(nib.load(study.scans[2].path).dataobj, np.float64)
+    expected = {
+        "mean, clip 0 8": (stored / stored.mean()).clip(0, 8),
+        "z-score-nonzero, clip -1 1": ((stored - stored.mean()) / stored.std()).clip(-1, 1),
+        "window 0 1.5": (stored / 1.5).clip(0, 1),
+    }[rules]
+    np.testing.assert_allclose(scans[2][0], expected, atol=1e-5)
+    others = ConformedScans.prepare(study, InputSpec(), tmp_path / "c")
+    assert not np.allclose(others[2][0], expected)  # kept apart, in one folder
+
+
+def test_steps_are_what_is_learnt_from_and_say_the_grid_themselves(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    data = np.random.default_rng(0).random((16, 9, 8)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.diag([1.0, 2, 2, 1])), study.scans[0].path)
+    spec = InputSpec(steps="Orientation('LPS'), Resize((6, 7, 8)), ScaleIntensity(minv=-1)")
+    scans = ConformedScans.prepare(study, spec, tmp_path / "c")
+    assert scans.spec == spec
+    for index in (0, 3):
+        expected = conform(read_volume(study.scans[index].path), spec).channels
+        np.testing.assert_array_equal(scans[index], expected)
+    assert (scans[0].min(), scans[0].max()) == (-1, 1)
+
+
+def test_steps_that_leave_several_sizes_are_refused(study_table, tmp_path):
+    study = read_study(study_table, ["NC", "AD"])
+    data = np.random.default_rng(0).random((16, 9, 8)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.diag([1.0, 2, 2, 1])), study.scans[0].path)
+    with pytest.raises(StudyProblems, match="where most scans have"):
+        ConformedScans.prepare(study, InputSpec(steps="ScaleIntensity()"), tmp_path / "c")

@@ -328,3 +328,27 @@ def test_two_devices_share_a_fold(study_table, net, tmp_path):
     rows = read_rows(tmp_path / "two" / "metrics.csv")
     assert float(rows[-2]["AUC"]) > 0.9
     assert len(read_rows(tmp_path / "two" / "predictions.csv")) == 24
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("--intensity", "mean, clip 0 1.5"),
+        ("--input-steps", "Orientation('LPS'), ScaleIntensity(minv=-1), Resize((6, 6, 7))"),
+    ],
+)
+def test_the_preparation_is_in_the_checkpoint_and_predicts_what_the_table_says(
+    study_table, net, tmp_path, option, given
+):
+    more = ("--epochs", "1", "--only", "repeat-1-fold-1", option, given)
+    assert main([*command(study_table, net, tmp_path / "runs"), *more]) == 0
+    fold = tmp_path / "runs" / "repeat-1-fold-1"
+    model = cv.load_model(fold / "network.safetensors", arch=net, trust=True)
+    spec = model.input_spec
+    if option == "--intensity":
+        assert spec.intensity == given
+    else:
+        assert spec == cv.InputSpec(steps=given)
+    for row in read_rows(fold / "predictions.csv")[:3]:
+        predicted = model.predict(cv.read_volume(row["Path"]))
+        np.testing.assert_allclose(predicted[1], float(row["p(AD)"]), atol=1e-4)

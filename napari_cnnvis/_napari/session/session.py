@@ -304,12 +304,18 @@ class Session(QObject):
             raise MethodError("The network is at work; wait until it has finished, or cancel that.")
         rerun = plan_rerun(record, self._viewer.layers, self.loaded)
         self.heads.restore(rerun.scan, *rerun.head)
-        self._pending = rerun
-        if rerun.path is None:
+        self._pending, loaded = rerun, self.loaded
+        if rerun.path is not None:
+            self.load(rerun.path, rerun.recipe)
+        elif loaded.is_as(rerun.recipe):
             self.choose(rerun.scan, rerun.channels)
             self._run_pending()
-        else:
-            self.load(rerun.path, rerun.recipe)
+        else:  # the same weights, with another input, classes or outputs since
+
+            def job(progress: Any, cancel: Any) -> Any:
+                return loaded.with_recipe(rerun.recipe)
+
+            self.jobs.start("Setting up the network as it was", job, self._take)
 
     def stop_run(self) -> None:
         """Stop the run of a method, if there is one; other jobs go on."""

@@ -44,7 +44,7 @@ def _axcodes(value: Any) -> str:
     return letters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Orientation(InputStep):
     """Axes flipped and permuted, such as to "RAS"."""
 
@@ -62,7 +62,7 @@ class Orientation(InputStep):
         return ((min(low for low, _ in before), max(high for _, high in before)),) * 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Padding(InputStep):
     """A cut that may pad, with values by `mode`."""
 
@@ -77,7 +77,7 @@ class _Padding(InputStep):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CenterSpatialCrop(_Padding):
     """Cropped about the centre; no axis grows."""
 
@@ -91,7 +91,7 @@ class CenterSpatialCrop(_Padding):
         return _each(before, self.roi_size, min)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpatialPad(_Padding):
     """Padded to a size; no axis shrinks."""
 
@@ -108,7 +108,7 @@ class SpatialPad(_Padding):
         return _each(before, self.spatial_size, max)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResizeWithPadOrCrop(_Padding):
     """Cropped about the centre, then padded to a size."""
 
@@ -133,7 +133,7 @@ class ResizeWithPadOrCrop(_Padding):
         return _each(_each(before, self.spatial_size, min), self.spatial_size, max)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DivisiblePad(_Padding):
     """Padded to multiples of `k`."""
 
@@ -159,7 +159,7 @@ def _border(value: Any) -> tuple[int, ...]:
     return tuple(max(0, whole(v)) for v in given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BorderPad(_Padding):
     """Padded on each side: one number, one for each axis, or before and after on each axis."""
 
@@ -186,7 +186,7 @@ def _channels(value: Any) -> tuple[int, ...]:
     return tuple(whole(v) for v in (value if isinstance(value, list | tuple) else (value,)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CropForeground(_Padding):
     """Cropped to the box around the voxels above `threshold`.
 

@@ -40,7 +40,7 @@ def _pixdim(value: Any) -> tuple[float, ...]:
     return tuple(number(v) for v in (*given, *[given[-1]] * (3 - len(given))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spacing(InputStep):
     """Resampled to a voxel size in mm; one of 0 or below is kept."""
 
@@ -92,7 +92,7 @@ class Spacing(InputStep):
         return ((1, math.inf),) * 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Resize(InputStep):
     """Stretched or shrunk to a size."""
 

@@ -27,7 +27,7 @@ def argument(check: Callable[[Any], Any], default: Any = dataclasses.MISSING) ->
     return field(default=default, metadata={"check": check})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InputStep:
     """One step; its text is how it is written in Python.
 
@@ -49,7 +49,7 @@ class InputStep:
                 ) from None
             object.__setattr__(self, one.name, good)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         needed = [one for one in fields(self) if one.default is dataclasses.MISSING]
         given = []
         for one in fields(self):

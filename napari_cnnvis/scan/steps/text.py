@@ -33,7 +33,7 @@ def read_steps(given: str | Sequence[str | InputStep]) -> tuple[InputStep, ...]:
     Examples
     --------
     >>> read_steps("Orientation('RAS'), ScaleIntensity()")
-    (Orientation(axcodes='RAS'), ScaleIntensity(minv=0, maxv=1, factor=None, channel_wise=False))
+    (Orientation('RAS'), ScaleIntensity())
     """
     if isinstance(given, str):
         return _parsed(given)

@@ -30,7 +30,7 @@ __all__ = [
 _LARGEST_QUANTILE = 1_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _ValueStep(InputStep):
     def apply(self, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, Move | None]:
         """The same grid, other intensities."""
@@ -54,7 +54,7 @@ def _percent(value: Any) -> float:
     return number(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScaleIntensity(_ValueStep):
     """Minimum..maximum to minv..maxv, or times 1 + factor if both are None."""
 
@@ -75,7 +75,7 @@ class ScaleIntensity(_ValueStep):
         return x * (self.maxv - self.minv) + self.minv
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScaleIntensityRange(_ValueStep):
     """a_min..a_max to b_min..b_max."""
 
@@ -93,7 +93,7 @@ class ScaleIntensityRange(_ValueStep):
         return _scaled_range(x, self.a_min, self.a_max, self.b_min, self.b_max, self.clip)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScaleIntensityRangePercentiles(_ValueStep):
     """As ScaleIntensityRange, from percentiles of the scan."""
 
@@ -119,7 +119,7 @@ class ScaleIntensityRangePercentiles(_ValueStep):
         return _scaled_range(x, *ends, low, high, self.clip)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipIntensityPercentiles(_ValueStep):
     """Cut off at percentiles of the scan."""
 
@@ -140,7 +140,7 @@ class ClipIntensityPercentiles(_ValueStep):
         return x.clamp(low, high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ThresholdIntensity(_ValueStep):
     """Voxels above (or below) a threshold are kept, others become `cval`."""
 
@@ -152,7 +152,7 @@ class ThresholdIntensity(_ValueStep):
         return x.where(x > self.threshold if self.above else x < self.threshold, self.cval)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NormalizeIntensity(_ValueStep):
     """Less the mean, over the standard deviation, or less and over what is given."""
 
