@@ -17,7 +17,7 @@ import numpy as np
 from napari_cnnvis.errors import VolumeError, shortened
 from napari_cnnvis.scan.intensity import checked_rules, scaled
 from napari_cnnvis.scan.moves import Cut, Move, Sample, Turn, scaled_grid
-from napari_cnnvis.scan.steps.grids import Orientation
+from napari_cnnvis.scan.steps.grids import CropForeground, Orientation
 from napari_cnnvis.scan.steps.step import InputStep
 from napari_cnnvis.scan.steps.text import as_line, fixed_shape, read_steps
 from napari_cnnvis.scan.volume import Scan, Volume, channels_of, constant_note, orientation_change
@@ -158,6 +158,10 @@ class Conformed:
         Voxels of the model's grid to RAS millimetres.
     notes : tuple of str
         What a user should know, e.g. that part of the scan is cropped.
+    moves : tuple of Move
+        From the scan's grid to this one, in order.
+    boxes : tuple of (Cut or None)
+        The crops that follow from what is in the scan, None where nothing is cut.
     own_heads : tuple of (array of bool or None)
         For each channel the head mask that it carries, on this grid; a channel without
         one takes the first channel's.
@@ -167,7 +171,8 @@ class Conformed:
     affine: np.ndarray
     notes: tuple[str, ...]
     more_channels: tuple[np.ndarray, ...]
-    _moves: tuple[Move, ...]
+    moves: tuple[Move, ...]
+    boxes: tuple[Cut | None, ...] = ()
     own_heads: tuple[np.ndarray | None, ...] = ()
 
     @property
@@ -204,7 +209,7 @@ class Conformed:
     def labels(self, labels: np.ndarray) -> np.ndarray:
         """A label volume of the scan's grid on the model's grid (nearest neighbour, 0 outside)."""
         labels = np.asarray(labels)
-        for move in self._moves:
+        for move in self.moves:
             labels = move.forward(labels)
         return np.ascontiguousarray(labels)
 
@@ -217,16 +222,19 @@ class Conformed:
 
         `order` 1 is trilinear, 0 takes the nearest voxel.
         """
-        return _back(self._moves, np.asarray(result, dtype=np.float32), order)
+        return _back(self.moves, np.asarray(result, dtype=np.float32), order)
 
 
-def conform(volume: Scan, spec: InputSpec) -> Conformed:
+def conform(volume: Scan, spec: InputSpec, like: Conformed | None = None) -> Conformed:
     """Bring a scan onto the grid that `spec` describes.
 
     Parameters
     ----------
     volume : Volume, or a sequence with one for each channel
     spec : InputSpec
+    like : Conformed, optional
+        Another scan of the same grid, brought to `spec`: this one is turned and cropped as that
+        one, also where steps crop to a scan's own foreground.
 
     Returns
     -------
@@ -251,12 +259,15 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
                 f"'{other.name}' is not on the grid of '{first.name}' (its shape or affine "
                 "differ); register and resample it first."
             )
-    turn = Turn(
+    turn: Move = Turn(
         orientation_change(first.affine, first.stored_orientation or first.orientation),
         first.shape,
     )
+    if like is not None:
+        turn = like.moves[0]
     data = np.stack([turn.forward(one.data) for one in volumes])
     moves: list[Move] = [turn]
+    boxes: list[Cut | None] = []
     notes = []
     steps = spec.steps or ((Orientation(spec.orientation),) if spec.orientation else ())
     for step in steps:
@@ -266,7 +277,12 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
                 "it is oriented; it is taken as it is."
             )
             continue
-        data, move = step.apply(data, _affine(first, moves))
+        if isinstance(step, CropForeground) and like is not None:
+            data, move = step.along(data, like.boxes[len(boxes)])
+        else:
+            data, move = step.apply(data, _affine(first, moves))
+        if isinstance(step, CropForeground):
+            boxes.append(move if isinstance(move, Cut) else None)
         if 0 in data.shape:
             raise VolumeError(f"Nothing of '{first.name}' is left after the step {step}.")
         moves += [move] if move is not None else []
@@ -294,7 +310,8 @@ def conform(volume: Scan, spec: InputSpec) -> Conformed:
         affine=affine,
         notes=tuple(dict.fromkeys(notes)),
         more_channels=tuple(channels[1:]),
-        _moves=tuple(moves),
+        moves=tuple(moves),
+        boxes=tuple(boxes),
     )
     heads = tuple(None if head is None else conformed.mask(head) for head in own)
     return replace(conformed, own_heads=heads)

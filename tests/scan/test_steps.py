@@ -278,6 +278,24 @@ def test_an_orientation_that_is_not_known_is_noted_and_the_other_steps_are_done(
     assert any("'scan' does not say how it is oriented" in note for note in conformed.notes)
 
 
+def test_another_scan_is_cut_as_the_first_also_to_its_foreground():
+    rng = np.random.default_rng(0)
+    first, other = np.zeros((12, 13, 14)), rng.random((12, 13, 14)) + 0.1
+    first[3:9, 2:10, 4:12] = 1
+    spec = InputSpec(steps="Orientation('PIR'), CropForeground(margin=1), Resize((9, 9, 9))")
+    affine = oblique_affine(rng)
+    like = conform(Volume(first, affine).reoriented("SAR", remember=True), spec)
+    beside = conform(Volume(other, affine).reoriented("SAR"), spec, like=like)
+    cut = np.zeros_like(other)
+    cut[2:10, 1:11, 3:13] = other[2:10, 1:11, 3:13]
+    alone = conform(
+        Volume(cut, affine),
+        InputSpec(steps=str(spec.steps[0]) + ", CropForeground(), Resize((9, 9, 9))"),
+    )
+    np.testing.assert_allclose(beside.data, alone.data, atol=1e-6)
+    np.testing.assert_allclose(beside.affine, like.affine)
+
+
 def test_content_that_steps_crop_is_noted():
     data = np.zeros((10, 10, 10))
     data[0], data[5] = 1, 3

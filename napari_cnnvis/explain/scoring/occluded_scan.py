@@ -19,7 +19,7 @@ from napari_cnnvis.explain.scoring.occlusions import Occlusions
 from napari_cnnvis.explain.scoring.scorer_choice import EngineReport, choose_scorer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.progress import Progress
-from napari_cnnvis.scan.conform import Conformed
+from napari_cnnvis.scan.conform import Conformed, conform
 from napari_cnnvis.scan.volume import Scan, Volume, channels_of
 
 __all__ = ["Limits", "OccludedScan"]
@@ -110,7 +110,9 @@ class OccludedScan:
             scan, given = self.conformed, baseline
             if isinstance(given, Volume):
                 self._check_grid(given)
-                value: float | str | np.ndarray = self.model.conform(given).data
+                value: float | str | np.ndarray = conform(
+                    given, self.model.input_spec, like=scan
+                ).data
             else:
                 value = given
             made.append(make_baselines(scan.channels, value, scan.spacing, scan.heads))

@@ -184,6 +184,8 @@ class Config:
                 yield from self._steps(part, depth + 1)
         elif isinstance(value, dict) and str(value.get("_disabled_", False)).lower() != "true":
             name = str(value.get("_target_", "")).rpartition(".")[2]
+            if name == "Compose" and value.get("lazy") not in (None, False):
+                yield Step(self, "Compose(lazy=True)", {})  # resamples once for several steps
             if name == "Compose":
                 yield from self._steps(value.get("transforms", []), depth + 1)
             else:

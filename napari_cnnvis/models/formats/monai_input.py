@@ -22,7 +22,7 @@ _HARMLESS = {
 }  # fmt: skip
 #: arguments that change nothing of a single scan
 _UNIMPORTANT = {
-    "allow_missing_keys", "end_coord_key", "ensure_same_shape", "lazy", "start_coord_key",
+    "allow_missing_keys", "end_coord_key", "ensure_same_shape", "start_coord_key",
 }  # fmt: skip
 #: arguments of MONAI that a step may have only with these values, as if they were not there
 _LEFT_OUT: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -65,6 +65,8 @@ def input_of(steps: list[Step]) -> tuple[dict[str, Any], tuple[str, ...]]:
         if _is_for_labels(step):
             continue
         try:
+            if step.get("lazy", False):  # steps after it would be resampled together with it
+                left_out.append(f"{step.written}(lazy=True)")
             found += _read(step, notes)
         except (_NotReproduced, NotPlain, VolumeError, TypeError, ValueError):
             left_out.append(step.written)
@@ -125,7 +127,9 @@ def _read(step: Step, notes: list[str]) -> list[InputStep]:
         given["dtype"] = arguments.float_type("dtype")
     else:
         arguments.check_type("dtype")
-    arguments.forget("dtype", "as_closest_canonical", "select_fn", "source_key", "constant_values")
+    arguments.forget(
+        "lazy", "dtype", "as_closest_canonical", "select_fn", "source_key", "constant_values"
+    )
     for name in arguments.left():
         value = arguments.get(name)
         if name in (one.name for one in fields(kind)):

@@ -233,6 +233,13 @@ class CropForeground(_Padding):
             last.append(low + width)
         return first, last
 
+    def along(self, data: np.ndarray, box: Cut | None) -> tuple[np.ndarray, Move | None]:
+        """Another scan, cut as the one that `box` was found in."""
+        if box is None:
+            return data, None
+        last = [s + n for s, n in zip(box.start, box.after, strict=True)]
+        return _cut_to(data, box.start, last, self.mode, self.value)
+
     def sizes(self, before: Sizes) -> Sizes:
         """Depends on the scan."""
         return _ANY

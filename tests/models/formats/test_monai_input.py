@@ -174,6 +174,18 @@ def test_several_steps_keep_their_order(tmp_path):
     )
 
 
+@pytest.mark.parametrize("where", ["Compose", "step"])
+def test_lazy_resampling_is_said(tmp_path, where):
+    steps = [{"_target_": "Orientation", "axcodes": "RAS"}, {"_target_": "Spacing", "pixdim": 2}]
+    if where == "step":
+        steps[1]["lazy"] = True
+    else:
+        steps = [{"_target_": "Compose", "lazy": True, "transforms": steps}]
+    fields, (note,) = input_and_notes(tmp_path, LOAD, *steps)
+    assert fields["steps"] == ["Orientation('RAS')", "Spacing((2, 2, 2))"]
+    assert "(lazy=True), which is not reproduced" in note
+
+
 def test_of_many_steps_that_are_not_reproduced_few_are_named(tmp_path):
     steps = [{"_target_": f"Rand{n}"} for n in range(30)]
     (note,) = input_and_notes(tmp_path, *steps)[1]
