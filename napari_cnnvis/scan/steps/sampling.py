@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy import ndimage, special
 
 from napari_cnnvis.errors import VolumeError
 from napari_cnnvis.scan.moves import Move, Sample, scaled_grid
@@ -22,9 +23,6 @@ from napari_cnnvis.scan.steps.step import (
     size,
     yes_or_no,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["Resize", "Spacing"]
 
@@ -124,9 +122,9 @@ class Resize(InputStep):
         after = self._size(shape)
         if after == shape:
             return data, None
+        if self.anti_aliasing:
+            data = _smoothed(data, self._sigmas(shape, after))
         x = torch.from_numpy(np.ascontiguousarray(data))[None]
-        if self.anti_aliasing and any(m < n for n, m in zip(shape, after, strict=True)):
-            x = _smoothed(x, self._sigmas(shape, after))
         mode = "trilinear" if self.mode in _LINEAR else self.mode
         resized = interpolate(x, after, mode=mode, align_corners=self.align_corners)
         return resized[0].numpy(), Sample(self._matrix(shape, after), shape, after)
@@ -197,21 +195,12 @@ def _to_unit(shape: Sequence[int], align: bool) -> np.ndarray:
     return matrix
 
 
-def _smoothed(x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def _smoothed(data: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
     """By a Gaussian integrated over voxels, 0 outside, as MONAI's GaussianSmooth."""
-    import torch
-    from torch.nn.functional import conv3d
-
-    channels = x.shape[1]
     for axis, sigma in enumerate(sigmas):
-        tail = int(max(sigma * 4.0, 0.5) + 0.5)
-        at = torch.arange(-tail, tail + 1, dtype=torch.float32)
-        scale = 0.70710678 / torch.tensor(abs(sigma), dtype=torch.float32)
-        kernel = 0.5 * ((scale * (at + 0.5)).erf() - (scale * (at - 0.5)).erf()).clamp(min=0)
-        around = [1, 1, 1, 1, 1]
-        around[2 + axis] = len(kernel)
-        padding = [0, 0, 0]
-        padding[axis] = tail
-        weights = kernel.reshape(around).expand(channels, *around[1:])
-        x = conv3d(x, weights, padding=tuple(padding), groups=channels)
-    return x
+        if sigma > 0:
+            tail = int(max(sigma * 4.0, 0.5) + 0.5)
+            edges = (np.arange(-tail, tail + 2) - 0.5) / (sigma * math.sqrt(2))
+            kernel = np.diff(special.erf(edges)) / 2
+            data = ndimage.correlate1d(data, kernel, axis + 1, mode="constant")
+    return data
