@@ -23,9 +23,9 @@ from napari_cnnvis.models.layers import input_channels
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.builtin import ARCHITECTURES, build, recognise
 from napari_cnnvis.models.networks.factories import Factory, parse_architecture
-from napari_cnnvis.models.networks.lookalikes import looks_like
 from napari_cnnvis.models.networks.weight_budget import WeightBudget
 from napari_cnnvis.models.outputs import Outputs
+from napari_cnnvis.models.unknown_network import unknown_network
 from napari_cnnvis.models.weights import load_weights
 from napari_cnnvis.scan.conform import InputSpec
 
@@ -222,7 +222,7 @@ def find_network(
     known = recognise(file.state)
     if factory is None:
         if known is None:
-            raise _unknown_network(file)
+            raise unknown_network(file)
         return known[0], build(*known), ""
     if given and not factory.place and not factory.keywords and known and known[0] == factory.name:
         return factory.name, build(*known), ""  # its arguments can be read from the weights
@@ -243,41 +243,6 @@ def _named_in(file: CheckpointFile) -> Factory | None:
     if not isinstance(arguments, dict):
         raise CheckpointError(f"The header of {file.path} is damaged; save the checkpoint again.")
     return Factory("", architecture["name"], (), arguments)
-
-
-class UnknownNetwork(CheckpointError):
-    """Nothing says which network a file's weights belong to.
-
-    Attributes
-    ----------
-    suggestion : str
-        The architecture that they seem to have, or "".
-    """
-
-    def __init__(self, text: str, suggestion: str = "") -> None:
-        super().__init__(text)
-        self.suggestion = suggestion
-
-
-def _unknown_network(file: CheckpointFile) -> UnknownNetwork:
-    similar = looks_like(file.state)
-    if similar:
-        return UnknownNetwork(
-            f"{file.path} has the weights of {similar}, it seems, but does not say so. Give that as "
-            "the architecture: load_model(path, arch='...'), --arch, or the panel's field "
-            "'Architecture', where it stands already.",
-            similar,
-        )
-    some = ", ".join(list(file.state)[:3])
-    text = (
-        f"{file.path} belongs to another network: none of {', '.join(ARCHITECTURES)} has weights "
-        f"called {some}, ... Name the network: arch='module:callable(arguments)', such as "
-        "'monai.networks.nets:resnet18(spatial_dims=3, n_input_channels=1, num_classes=2)' or "
-        "'my_nets.py:MyNet()'."
-    )
-    if file.pickled:
-        text += f" Or, if you trust where it comes from, load the pickled {file.pickled} with trust=True."
-    return UnknownNetwork(text)
 
 
 def sidecar_of(path: Path) -> Path:

@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -266,24 +265,7 @@ class Model:
         MethodError
             If there is none.
         """
-        layers = self.layers(shape)
-        for target in layers.targets:
-            if target.name == name:
-                return target
-        if name in layers.others:
-            return layers.others[name]
-        known = [target.name for target in layers.targets]
-        if name not in dict(self.module.named_modules()):
-            raise MethodError(
-                f"{self.architecture} has no layer '{shortened(name, 60)}'; it has "
-                f"{some_of([*known, *get_close_matches(name, list(layers.others))], name)}."
-            )
-        why = "gives no map, one value for each channel and place in the scan"
-        if name in layers.without_effect:
-            why = "has no say in the scores at the scan's places"
-        raise MethodError(
-            f"{name or 'The whole network'} {why}; choose a layer such as {some_of(known, name)}."
-        )
+        return self._probed.layer(name, shape)
 
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or name.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
-from napari_cnnvis.errors import ComputeError, MethodError
+from napari_cnnvis.errors import ComputeError, MethodError, shortened, some_of
 from napari_cnnvis.models.calling import ways_to_call
 from napari_cnnvis.models.execution import WrongArguments, inspecting, plain_errors
-from napari_cnnvis.models.layers import NetworkLayers, find_layers, input_channels
+from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers, input_channels
 from napari_cnnvis.models.scores import Reading, choose_part, find_end
 from napari_cnnvis.scan.conform import InputSpec
 
@@ -143,6 +144,33 @@ class ProbedNetwork:
     def layers(self, shape: tuple[int, int, int] | None = None) -> NetworkLayers:
         """Target layers with output shapes, and whether CAM applies, for inputs of `shape`."""
         return self.layers_for(self.spec.net_shape or shape or _ANY_SHAPE, self.spec.channels)
+
+    def layer(self, name: str, shape: tuple[int, int, int] | None = None) -> TargetLayer:
+        """The layer called `name`: a target layer, or any other whose output is a map.
+
+        Raises
+        ------
+        MethodError
+            If there is none.
+        """
+        layers = self.layers(shape)
+        for target in layers.targets:
+            if target.name == name:
+                return target
+        if name in layers.others:
+            return layers.others[name]
+        known = [target.name for target in layers.targets]
+        if name not in dict(self._module.named_modules()):
+            raise MethodError(
+                f"{self._name} has no layer '{shortened(name, 60)}'; it has "
+                f"{some_of([*known, *get_close_matches(name, list(layers.others))], name)}."
+            )
+        why = "gives no map, one value for each channel and place in the scan"
+        if name in layers.without_effect:
+            why = "has no say in the scores at the scan's places"
+        raise MethodError(
+            f"{name or 'The whole network'} {why}; choose a layer such as {some_of(known, name)}."
+        )
 
     def layers_for(self, shape: tuple[int, int, int], channels: int) -> NetworkLayers:
         """The layers for such an input.

@@ -42,12 +42,10 @@ SCAN = cv.Volume(np.random.default_rng(0).random((12, 13, 14)).astype(np.float32
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("age")
     (folder / "age_net.py").write_text(CODE)
-    net = cv.load_model  # the file's own class makes the weights
     scope = {}
     exec(CODE, scope)
     torch.save(scope["AgeNet"]().state_dict(), folder / "net.pt")
     cv.write_volume(SCAN, folder / "scan.nii.gz")
-    assert net is cv.load_model
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class Rerun:
     path: str | None
     recipe: Recipe
     head: tuple[str, str]
+
+    def setting_up(self, loaded: Any) -> Callable[..., Any]:
+        """A job that gives the loaded network the settings that it had for the map."""
+        return lambda progress, cancel: loaded.with_recipe(self.recipe)
 
 
 def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Rerun:

@@ -311,11 +311,9 @@ class Session(QObject):
             self.choose(rerun.scan, rerun.channels)
             self._run_pending()
         else:  # the same weights, with another input, classes or outputs since
-
-            def job(progress: Any, cancel: Any) -> Any:
-                return loaded.with_recipe(rerun.recipe)
-
-            self.jobs.start("Setting up the network as it was", job, self._take)
+            self.jobs.start(
+                "Setting up the network as it was", rerun.setting_up(loaded), self._take
+            )
 
     def stop_run(self) -> None:
         """Stop the run of a method, if there is one; other jobs go on."""
@@ -367,18 +365,18 @@ class Session(QObject):
         pending = self._pending
         if pending is None or self.jobs.busy or self.heads.jobs.busy or self.model is None:
             return
-        if self.heads.named(pending.scan) != pending.head:
-            self._pending = None  # its file cannot be read any more, which was said
+        if self.heads.named(pending.scan) != pending.head:  # cannot be read any more, as was said
+            self._pending = None
             return
         self.choose(pending.scan, pending.channels)
         if self.jobs.busy or not self.ready:
             return
-        self._pending = None
+        self._pending, request = None, numbered(pending.request, self.model)
         if self.asked.form is None:
-            self.asked.last = numbered(pending.request, self.model)
+            self.asked.last = request
         else:
             self.asked.form.show_request(pending.request, self.model.class_names)
-        self.run(numbered(pending.request, self.model))
+        self.run(request)
 
     # --- jobs ------------------------------------------------------------------------
 
@@ -388,7 +386,7 @@ class Session(QObject):
 
     def _on_progressed(self, progress: Progress) -> None:
         same = self.running and self.map.scan.data is self._running_data
-        if progress.partial is not None and same:
+        if same and progress.partial is not None:
             self.map.show(progress.partial)
         self.progressed.emit(progress)
 

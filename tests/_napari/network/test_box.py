@@ -370,39 +370,3 @@ def test_a_broken_file_leaves_the_panel_usable(qtbot, panel, box, tmp_path, cont
     load(qtbot, panel, tmp_path / "net.pt")
     assert panel.ready
     assert panel.run_button.isEnabled()
-
-
-AGE_NET = """
-import torch
-from torch import nn
-class AgeNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.out = nn.Conv3d(1, 4, 3), nn.Linear(5, 2)
-    def forward(self, x, age):
-        features = torch.relu(self.conv(x)).mean((2, 3, 4))
-        return features, self.out(torch.cat([features, age.reshape(-1, 1) / 100], 1))
-"""
-
-
-def test_further_inputs_and_scores_are_given_in_the_settings(qtbot, panel, box, tmp_path):
-    scope = {}
-    exec(AGE_NET, scope)
-    (tmp_path / "nets.py").write_text(AGE_NET)
-    torch.save(scope["AgeNet"]().state_dict(), tmp_path / "net.pt")
-    load(qtbot, panel, tmp_path / "net.pt")
-    arch = f"{tmp_path / 'nets.py'}:AgeNet()"
-    apply(qtbot, panel, arch, trust=True)
-    assert "the field 'Further inputs'" in panel.status.text()
-    box.settings.extra.setText("age=71")
-    apply(qtbot, panel, arch, trust=True)
-    assert "which are the scores" in panel.status.text()
-    box.settings.scores.setText("1")
-    apply(qtbot, panel, arch, trust=True)
-    assert box.model is not None, panel.status.text()
-    assert (box.model.extra, box.model.scores) == ({"age": 71.0}, "1")
-    box.settings.extra.setText("age is 71")
-    box.settings.apply.click()
-    assert "write them as age=71" in box.settings.problem.text()
-    kept = remembered(file_hash(tmp_path / "net.pt"))
-    assert (kept.extra, kept.scores) == ({"age": 71.0}, "1")
