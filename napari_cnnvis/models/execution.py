@@ -143,7 +143,7 @@ def _advice(exc: Exception, text: str) -> tuple[str, bool]:
         return (
             f"It needs more than the scan: give {' and '.join(names)} as numbers, extra={{{example}}} "
             f"in Python, --extra {' '.join(f'{n}=0' for n in names[:3])} on the command line, or the "
-            "field 'Further inputs' in the panel."
+            "field 'More inputs' in the panel."
         ), True
     if "unexpected keyword argument" in text:
         return "It knows no such argument; look at its forward for their names.", True

@@ -97,7 +97,7 @@ class ModelSettings(QFrame):
         form.addRow("Outputs are", self.kind)
         form.addRow("Classes", self.classes)
         form.addRow("Scores", self.scores)
-        form.addRow("Further inputs", self.extra)
+        form.addRow("More inputs", self.extra)
         buttons = QHBoxLayout()
         buttons.addWidget(self.preview)
         buttons.addStretch()

@@ -311,9 +311,7 @@ class Session(QObject):
             self.choose(rerun.scan, rerun.channels)
             self._run_pending()
         else:  # the same weights, with another input, classes or outputs since
-            self.jobs.start(
-                "Setting up the network as it was", rerun.setting_up(loaded), self._take
-            )
+            self.jobs.start("Setting up the network", rerun.setting_up(loaded), self._take)
 
     def stop_run(self) -> None:
         """Stop the run of a method, if there is one; other jobs go on."""

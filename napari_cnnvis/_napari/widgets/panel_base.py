@@ -6,7 +6,7 @@ import time
 from functools import cached_property, partial
 from typing import Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QDockWidget,
     QHBoxLayout,
@@ -26,6 +26,29 @@ from napari_cnnvis._napari.widgets.jobs import JobRunner, time_left
 from napari_cnnvis.progress import Progress
 
 __all__ = ["DockedPanel", "button", "row"]
+
+
+class _UpAndDown(QScrollArea):
+    """Scrolls its content up and down, and is never narrower than it is."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """Wide enough for the content beside the scroll bar."""
+        hint = super().minimumSizeHint()
+        bar = self.verticalScrollBar().sizeHint().width()
+        needed = self.widget().minimumSizeHint().width() + bar + 2 * self.frameWidth()
+        return QSize(max(hint.width(), needed), hint.height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """The content's rows may have become wider."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 class DockedPanel(QWidget):
@@ -101,10 +124,7 @@ class DockedPanel(QWidget):
 
     def lay_out(self, content: QWidget, *below: QWidget | QLayout) -> None:
         """Put the content into a scroll area, and what is given below it."""
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
+        scroll = _UpAndDown(content)
         column = QVBoxLayout(self)
         column.addWidget(scroll, 1)
         for part in below:

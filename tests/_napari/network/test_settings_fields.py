@@ -1,6 +1,7 @@
 """What the settings of a network ask for besides its architecture and input."""
 
 import torch
+from qtpy.QtWidgets import QScrollArea
 
 from napari_cnnvis._napari.explain.panel import ExplainPanel
 from napari_cnnvis.models.settings import file_hash, remembered
@@ -17,6 +18,7 @@ def apply(qtbot, panel, arch):
 
 AGE_NET = """
 import torch
+from qtpy.QtWidgets import QScrollArea
 from torch import nn
 class AgeNet(nn.Module):
     def __init__(self):
@@ -40,7 +42,7 @@ def test_further_inputs_and_scores_are_given_in_the_settings(qtbot, opened, tmp_
     settle(qtbot, panel)
     arch = f"{tmp_path / 'nets.py'}:AgeNet()"
     apply(qtbot, panel, arch)
-    assert "the field 'Further inputs'" in panel.status.text()
+    assert "the field 'More inputs'" in panel.status.text()
     box.settings.extra.setText("age=71")
     apply(qtbot, panel, arch)
     assert "which are the scores" in panel.status.text()
@@ -53,3 +55,16 @@ def test_further_inputs_and_scores_are_given_in_the_settings(qtbot, opened, tmp_
     assert "write them as age=71" in box.settings.problem.text()
     kept = remembered(file_hash(tmp_path / "net.pt"))
     assert (kept.extra, kept.scores) == ({"age": 71.0}, "1")
+
+
+def test_nothing_of_the_settings_is_cut_off_at_the_side(qtbot, opened):
+    panel = opened(ExplainPanel)
+    panel.show()
+    (scroll,) = panel.findChildren(QScrollArea)
+    for shown in (False, True):
+        panel.network.settings.setVisible(shown)
+        qtbot.waitUntil(
+            lambda: scroll.viewport().width() >= scroll.widget().minimumSizeHint().width()
+        )
+    panel.network.settings.trust.setText("Let Python code from files run on this computer now")
+    qtbot.waitUntil(lambda: scroll.viewport().width() >= scroll.widget().minimumSizeHint().width())
