@@ -36,7 +36,7 @@ def _info(options: argparse.Namespace) -> int:
         scan = read_volume(options.scan)
         shape, notes = scan.shape, scan.notes
     report = examine_checkpoint(
-        options.checkpoint,
+        [options.checkpoint, *options.more_files],
         options.arch,
         options.trust,
         shape,

@@ -28,6 +28,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let Python code from files run: pickled networks, .py files",
     )
+    group.add_argument(
+        "--more-files",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="other files with weights of the same network, such as its head",
+    )
     group.add_argument("--classes", nargs="+", metavar="NAME", help="names of the outputs")
     group.add_argument(
         "--outputs",
@@ -103,7 +110,7 @@ def load(path: str, options: argparse.Namespace) -> Any:
     from napari_cnnvis.models.checkpoint import open_checkpoint
     from napari_cnnvis.models.further_inputs import parsed_extra
 
-    opened = open_checkpoint(path, options.arch, options.trust)
+    opened = open_checkpoint([path, *options.more_files], options.arch, options.trust)
     spec = given_input(options, opened.input_spec())
     extra = parsed_extra(", ".join(options.extra or ()))
     return opened.model(

@@ -96,6 +96,7 @@ class Record:
                 "model": {
                     "architecture": model.architecture,
                     "path": model.path,
+                    "more_files": list(model.more_files),
                     "arch": model.arch,
                     "class_names": list(model.class_names),
                     "names": list(model.names),

@@ -202,6 +202,7 @@ _SCAN["other_channels"] = partial(_listed, partial(_part, dict(_SCAN), "scan.oth
 _MODEL: dict[str, Check] = {
     "architecture": _text,
     "path": partial(_or_none, _text),
+    "more_files": partial(_listed, _text),
     "arch": partial(_or_none, _text),
     "class_names": partial(_listed, _text),
     "names": partial(_listed, _text),

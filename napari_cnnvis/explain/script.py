@@ -113,7 +113,8 @@ def _model(model: dict[str, Any]) -> list[str]:
         f"{k}={tuple(v) if isinstance(v, list) else v!r}" for k, v in changed.items()
     )
     if model.get("path"):
-        lines = ["model = cv.load_model(", f"    {model['path']!r},"]
+        files = [model["path"], *(model.get("more_files") or ())]
+        lines = ["model = cv.load_model(", f"    {files if len(files) > 1 else files[0]!r},"]
     else:
         lines = ["model = cv.load_model(", '    "net.pt",  # TODO: the checkpoint']
     if model.get("arch"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,6 +62,7 @@ class LoadedCheckpoint:
             path=old.path,
             scores=recipe.scores or old.scores,
             extra=recipe.extra or old.extra,
+            more_files=old.more_files,
         )
         given = replace(recipe, arch=self.recipe.arch, arch_by_user=self.recipe.arch_by_user)
         return LoadedCheckpoint(self.digest, given, model, report_on(None, model))
@@ -76,12 +79,12 @@ class CheckpointCache:
 
     def __init__(self, size: int = 2) -> None:
         self._size = size
-        self._opened: OrderedDict[tuple[str, str, bool, bool], OpenedCheckpoint] = OrderedDict()
+        self._opened: OrderedDict[tuple[Any, ...], OpenedCheckpoint] = OrderedDict()
         self._lock = threading.Lock()
 
     def load(
         self,
-        path: Path,
+        path: Path | Sequence[Path],
         recipe: Recipe | None = None,
         trust: bool = False,
         device: str = "auto",
@@ -92,7 +95,8 @@ class CheckpointCache:
 
         Parameters
         ----------
-        path : Path
+        path : Path or sequence of Path
+            Of several, the further ones count instead of those of the recipe.
         recipe : Recipe, optional
             What is known of it; by default what was remembered for this content.
         trust, device
@@ -107,10 +111,15 @@ class CheckpointCache:
         CnnVisError
             As `load_model`.
         """
+        path, *more = [path] if isinstance(path, Path) else path
         digest = file_hash(path, cancel)
         if recipe is None:
             recipe = remembered(digest)
-        opened = self._open(path, digest, recipe, trust)
+        if more:
+            recipe = replace(recipe, more_files=tuple(map(str, more)))
+        files = [path, *(path.parent / file for file in recipe.more_files)]
+        digests = [digest, *(file_hash(file, cancel) for file in files[1:])]
+        opened = self._open(files, digests, recipe, trust)
         stop_if_cancelled(cancel, f"Loading {path.name}")
         model = opened.model(
             device,
@@ -122,13 +131,15 @@ class CheckpointCache:
         )
         return LoadedCheckpoint(digest, recipe, model, report_on(opened, model, shape))
 
-    def _open(self, path: Path, digest: str, recipe: Recipe, trust: bool) -> OpenedCheckpoint:
-        key = digest, recipe.arch, recipe.arch_by_user, trust
+    def _open(
+        self, files: list[Path], digests: list[str], recipe: Recipe, trust: bool
+    ) -> OpenedCheckpoint:
+        key = *digests, recipe.arch, recipe.arch_by_user, trust
         with self._lock:
             if key in self._opened:
                 self._opened.move_to_end(key)
                 return self._opened[key]
-        opened = open_checkpoint(path, recipe.arch or None, trust, recipe.arch_by_user)
+        opened = open_checkpoint(files, recipe.arch or None, trust, recipe.arch_by_user)
         with self._lock:
             self._opened[key] = opened
             while len(self._opened) > self._size:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.models.further_inputs import numbers_of
+from napari_cnnvis.models.number_types import number_type
 
 __all__ = ["PLAIN", "Call", "arguments_of", "ways_to_call"]
 
@@ -36,7 +37,8 @@ class Call:
     extra: tuple[tuple[str, tuple[float, ...], int], ...] = ()
 
     def run(self, module: nn.Module, x: Tensor) -> Any:
-        """What the network gives for inputs (n, c, i, j, k)."""
+        """What the network gives for inputs (n, c, i, j, k), which get its number type."""
+        x = x.to(number_type(module))
         more = {name: _tensor(values, axes, x) for name, values, axes in self.extra}
         if self.key:
             return module({self.key: x, **more})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,23 @@ from torch import nn
 from napari_cnnvis.errors import CheckpointError, MethodError, VolumeError
 from napari_cnnvis.models.formats.checkpoint_file import (
     CheckpointFile,
-    check_header,
     write_safetensors,
 )
 from napari_cnnvis.models.formats.lasagne import from_lasagne
-from napari_cnnvis.models.formats.read import read_file
+from napari_cnnvis.models.formats.read import read_files
 from napari_cnnvis.models.layers import input_channels
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.networks.builtin import ARCHITECTURES, build, recognise
 from napari_cnnvis.models.networks.factories import Factory, parse_architecture
 from napari_cnnvis.models.networks.weight_budget import WeightBudget
 from napari_cnnvis.models.outputs import Outputs
+from napari_cnnvis.models.parts import match_file
+from napari_cnnvis.models.sidecar import with_sidecar
 from napari_cnnvis.models.unknown_network import unknown_network
 from napari_cnnvis.models.weights import load_weights
 from napari_cnnvis.scan.conform import InputSpec
 
-__all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model", "sidecar_of"]
+__all__ = ["OpenedCheckpoint", "load_model", "open_checkpoint", "save_model"]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,12 @@ class OpenedCheckpoint:
             path=str(self.file.path.absolute()),
             scores=scores or header.get("scores"),
             extra=extra or header.get("extra"),
+            more_files=[str(path.absolute()) for path in self.file.more_paths],
         )
 
 
 def load_model(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Sequence[str | os.PathLike],
     device: str = "auto",
     arch: nn.Module | str | None = None,
     class_names: Sequence[str] | None = None,
@@ -116,7 +117,9 @@ def load_model(
         ``.ckpt``; Lightning and ``state_dict`` wrappers, ``module.`` and ``model.``
         prefixes are undone); a TorchScript program; a ``torch.export`` program
         (``.pt2``); a MONAI bundle (folder or zip); a ClinicaDL MAPS folder; or the
-        reference's Lasagne ``.npz``.
+        reference's Lasagne ``.npz``. Files that hold parts of one network, such as
+        ``["backbone.pth", "head.pth"]``, are given together; where in the network each
+        belongs is found from names and shapes.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
     arch : nn.Module or str, optional
@@ -166,7 +169,7 @@ def load_model(
 
 
 def open_checkpoint(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Sequence[str | os.PathLike],
     arch: nn.Module | str | None = None,
     trust: bool = False,
     arch_by_user: bool = True,
@@ -176,10 +179,19 @@ def open_checkpoint(
     `arch_by_user` is False if `arch` was not typed by the user but read from a file, such
     as a map's record or what was remembered: it then counts no more than a header does.
     """
-    file = with_sidecar(read_file(Path(path), trust))
+    file = with_sidecar(read_files(paths_of(path), trust))
     if not file.state:
         return open_whole(file)
     return with_weights(file, *find_network(file, arch, trust, arch_by_user))
+
+
+def paths_of(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """One path or several as a list."""
+    if isinstance(path, str | os.PathLike):
+        return [Path(path)]
+    if not path:
+        raise CheckpointError("No checkpoint was given; name its file.")
+    return [Path(one) for one in path]
 
 
 def open_whole(file: CheckpointFile) -> OpenedCheckpoint:
@@ -198,7 +210,7 @@ def with_weights(file: CheckpointFile, name: str, module: nn.Module, arch: str) 
     CheckpointError
         If they do not fit.
     """
-    notes = load_weights(module, file.state, name, file.path)
+    notes = load_weights(module, match_file(module, file), name, file.label)
     return OpenedCheckpoint(file, name, module, arch, (*file.notes, *notes))
 
 
@@ -243,30 +255,6 @@ def _named_in(file: CheckpointFile) -> Factory | None:
     if not isinstance(arguments, dict):
         raise CheckpointError(f"The header of {file.path} is damaged; save the checkpoint again.")
     return Factory("", architecture["name"], (), arguments)
-
-
-def sidecar_of(path: Path) -> Path:
-    """Where the JSON that completes a checkpoint lies: beside it, with its name."""
-    return path.with_suffix(".json")
-
-
-def with_sidecar(file: CheckpointFile) -> CheckpointFile:
-    """The file with its header completed by its sidecar, if there is one."""
-    sidecar = sidecar_of(file.path)
-    if file.path.is_dir() or not sidecar.is_file():
-        return file
-    try:
-        header = check_header(json.loads(sidecar.read_text()), sidecar)
-    except (OSError, ValueError, RecursionError) as exc:
-        raise CheckpointError(
-            f"{sidecar}, which goes with {file.path.name}, is not readable JSON ({exc}); correct or "
-            "remove it."
-        ) from exc
-    return replace(
-        file,
-        header={**header, **file.header},
-        notes=(*file.notes, f"completed by {sidecar.name}"),
-    )
 
 
 def _input_spec(header: dict[str, Any], module: nn.Module, path: Path) -> InputSpec:

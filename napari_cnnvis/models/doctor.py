@@ -20,16 +20,17 @@ from napari_cnnvis.models.checkpoint import (
     OpenedCheckpoint,
     find_network,
     open_whole,
-    with_sidecar,
+    paths_of,
     with_weights,
 )
 from napari_cnnvis.models.execution import full_float32, pick_device
 from napari_cnnvis.models.formats.checkpoint_file import CheckpointFile
-from napari_cnnvis.models.formats.read import read_file
+from napari_cnnvis.models.formats.read import read_files
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
 from napari_cnnvis.models.model import Model
 from napari_cnnvis.models.outputs import OUTPUT_KINDS
-from napari_cnnvis.models.weights import match_weights
+from napari_cnnvis.models.parts import match_file
+from napari_cnnvis.models.sidecar import with_sidecar
 from napari_cnnvis.scan.conform import InputSpec
 
 __all__ = ["CheckpointReport", "examine_checkpoint", "report_on"]
@@ -216,7 +217,7 @@ class CheckpointReport:
 
 
 def examine_checkpoint(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Sequence[str | os.PathLike],
     arch: nn.Module | str | None = None,
     trust: bool = False,
     shape: tuple[int, int, int] | None = None,
@@ -254,7 +255,9 @@ def examine_checkpoint(
     """
     found: dict[str, Any] = {"path": str(path)}
     try:
-        file = with_sidecar(read_file(Path(path), trust))
+        paths = paths_of(path)
+        found["path"] = str(paths[0])
+        file = with_sidecar(read_files(paths, trust))
         found.update(_of_file(file))
         if file.state:
             name, module, text = find_network(file, arch, trust)
@@ -326,7 +329,7 @@ def _of_file(file: CheckpointFile) -> dict[str, Any]:
 
 
 def _of_match(name: str, module: nn.Module, file: CheckpointFile) -> dict[str, Any]:
-    match = match_weights(module, file.state)
+    match = match_file(module, file)
     return {
         "architecture": name,
         "n_parameters": _parameters(module),

@@ -20,8 +20,9 @@ from napari_cnnvis.models.execution import (
     plain_errors,
 )
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
+from napari_cnnvis.models.number_types import check_initialised
 from napari_cnnvis.models.outputs import Outputs
-from napari_cnnvis.models.probing import ProbedNetwork
+from napari_cnnvis.models.probing import probed
 from napari_cnnvis.models.rows import rows_are_independent
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.scan.conform import Conformed, InputSpec, conform
@@ -66,6 +67,8 @@ class Model:
         How the network is made, as text for `load_model`, so that it can be saved.
     path : str, optional
         The checkpoint that it was loaded from.
+    more_files : sequence of str
+        Further files with weights of it.
     scores : str, optional
         Of a network that gives several tensors: which are the scores of the classes. A key
         or field, or "0", "1" in a tuple.
@@ -110,21 +113,23 @@ class Model:
         path: str | None = None,
         scores: str | None = None,
         extra: Mapping[str, Any] | None = None,
+        more_files: Sequence[str] = (),
     ) -> None:
+        check_initialised(module)
         self.device = pick_device(device)
-        self.module = module.to(self.device)
+        self.architecture = architecture or type(module).__name__
+        self._probed = probed(
+            module.to(self.device), self.architecture, input_spec or InputSpec(), extra
+        )
+        self.module = self._probed.module
         # a script may take the usual layout for granted, and cannot be helped as by `inspecting`
         script = any(isinstance(m, torch.jit.ScriptModule) for m in module.modules())
         self._channels_last = self.device.type == "cpu" and not script
         if self._channels_last:
             arrange_weights(self.module)
-        self.architecture = architecture or type(module).__name__
-        self.arch, self.path = arch or "", path or ""
+        self.arch, self.path, self.more_files = arch or "", path or "", tuple(more_files)
         self.training = dict(training or {})
         self._independent: dict[tuple[int, ...], bool] = {}
-        self._probed = ProbedNetwork(
-            self.module, self.architecture, input_spec or InputSpec(), extra
-        )
         self.input_spec = self._probed.spec
         self.extra, self.scores = self._probed.call.values, scores or ""
         #: how the network is run to its scores
@@ -221,6 +226,7 @@ class Model:
             "path": self.path,
             "scores": self.scores,
             "extra": self.extra,
+            "more_files": self.more_files,
         }
         return Model(**{**given, **changes})
 

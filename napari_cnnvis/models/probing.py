@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,10 +16,11 @@ from napari_cnnvis.errors import ComputeError, MethodError, shortened, some_of
 from napari_cnnvis.models.calling import ways_to_call
 from napari_cnnvis.models.execution import WrongArguments, inspecting, plain_errors
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer, find_layers, input_channels
+from napari_cnnvis.models.number_types import number_type, widened
 from napari_cnnvis.models.scores import Reading, choose_part, find_end
 from napari_cnnvis.scan.conform import InputSpec
 
-__all__ = ["COMMON_SHAPES", "InputMisfit", "ProbedNetwork"]
+__all__ = ["COMMON_SHAPES", "InputMisfit", "ProbedNetwork", "probed"]
 
 #: grid on which the layers are listed if the network takes any size and none was asked for
 _ANY_SHAPE = (110, 110, 110)
@@ -60,6 +62,20 @@ def _random_inputs(shape: tuple[int, ...]) -> list[torch.Tensor]:
     return [noise, torch.zeros(shape), 3 * torch.randn(shape, generator=generator)]
 
 
+def probed(
+    module: nn.Module, name: str, spec: InputSpec, extra: Mapping[str, Any] | None
+) -> ProbedNetwork:
+    """The network, or a copy in float32 of one in half precision; see `ProbedNetwork`."""
+    wide = widened(module)
+    if wide is not None:
+        with contextlib.suppress(ComputeError):  # its code may want half precision
+            found = ProbedNetwork(wide, name, spec, extra)
+            kind = str(number_type(module)).removeprefix("torch.")
+            found.notes += (f"The network's weights are {kind}; it is computed in float32.",)
+            return found
+    return ProbedNetwork(module, name, spec, extra)
+
+
 class ProbedNetwork:
     """A network, how it is called, and what it has for inputs of each shape.
 
@@ -76,6 +92,7 @@ class ProbedNetwork:
 
     Attributes
     ----------
+    module : nn.Module
     call : Call
     spec : InputSpec
     notes : tuple of str
@@ -91,7 +108,7 @@ class ProbedNetwork:
     def __init__(
         self, module: nn.Module, name: str, spec: InputSpec, extra: Mapping[str, Any] | None
     ) -> None:
-        self._module, self._name = module, name
+        self.module, self._name = module, name
         self._layers = lru_cache(maxsize=8)(self._find_layers)
         first: ComputeError | None = None
         for call in ways_to_call(module, extra):
@@ -160,7 +177,7 @@ class ProbedNetwork:
         if name in layers.others:
             return layers.others[name]
         known = [target.name for target in layers.targets]
-        if name not in dict(self._module.named_modules()):
+        if name not in dict(self.module.named_modules()):
             raise MethodError(
                 f"{self._name} has no layer '{shortened(name, 60)}'; it has "
                 f"{some_of([*known, *get_close_matches(name, list(layers.others))], name)}."
@@ -183,7 +200,7 @@ class ProbedNetwork:
         try:
             return self._layers(tuple(shape), channels)
         except ComputeError as exc:
-            needed = input_channels(self._module)
+            needed = input_channels(self.module)
             if channels != needed:
                 raise InputMisfit(
                     f"{self._name} takes {needed} input channel(s), not {channels}.", None
@@ -198,7 +215,7 @@ class ProbedNetwork:
             ) from exc
 
     def _find_layers(self, shape: tuple[int, int, int], channels: int) -> NetworkLayers:
-        found = find_layers(self._module, (channels, *shape), self.call)
+        found = find_layers(self.module, (channels, *shape), self.call)
         if len(found.parts) == 1 and found.parts[0].rows > 1:
             choose = f"{found.parts[0].rows} rows of scores for one scan of {_times(shape)} voxels"
             raise ComputeError(
@@ -235,8 +252,8 @@ class ProbedNetwork:
             return reading
         shape = self.spec.net_shape or self._small_shape()
         inputs = _random_inputs((1, self.spec.channels, *shape))
-        with inspecting(self._module), torch.no_grad(), plain_errors("looking at its outputs"):
-            found = find_end(reading, self._module, [place(x) for x in inputs])
+        with inspecting(self.module), torch.no_grad(), plain_errors("looking at its outputs"):
+            found = find_end(reading, self.module, [place(x) for x in inputs])
         found = found if found.ends_in else reading
         # over windows the network's own outputs are averaged
         return found if self.spec.window is None else found.as_given()

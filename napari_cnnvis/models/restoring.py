@@ -22,7 +22,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
     training = [(m, m.training) for m in module.modules()]
     wanting = [p for p in module.parameters() if p.requires_grad]
     try:
-        module.eval()
+        with contextlib.suppress(NotImplementedError):  # exported programs have one mode only
+            module.eval()
         for parameter in wanting:
             parameter.requires_grad_(False)
         yield

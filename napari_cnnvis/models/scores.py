@@ -216,6 +216,7 @@ class Reading:
         return self._rows(of_kind[-self.from_end])
 
     def _rows(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.float()
         # a network that squeezes gives rows for several scans only: a trace has to reshape both
         kept = len(self.part.shape) == tensor.ndim == 2 and tensor.shape[1] == self.part.width
         return tensor if kept else tensor.reshape(-1, self.part.width)

@@ -41,6 +41,8 @@ class Recipe:
         Which part of the network's output is the scores.
     extra : dict
         Further arguments of the network.
+    more_files : tuple of str
+        Other files with weights of the same network.
     """
 
     arch: str = ""
@@ -50,6 +52,7 @@ class Recipe:
     arch_by_user: bool = False
     scores: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    more_files: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
@@ -68,6 +71,7 @@ class Recipe:
             input_spec=None if spec is None else InputSpec(**spec),
             scores=str(stored.get("scores", "")),
             extra=dict(stored.get("extra", {})),
+            more_files=tuple(map(str, stored.get("more_files", ()))),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +83,7 @@ class Recipe:
             "input_spec": None if self.input_spec is None else self.input_spec.to_dict(),
             "scores": self.scores,
             "extra": self.extra,
+            "more_files": self.more_files,
         }
 
 

@@ -34,6 +34,8 @@ def unknown_network(file: CheckpointFile) -> UnknownNetwork:
             "'Architecture', where it stands already.",
             similar,
         )
+    if file.pickled and file.code_error:
+        return UnknownNetwork(file.code_error)
     some = ", ".join(list(file.state)[:3])
     text = (
         f"{file.path} belongs to another network: none of {', '.join(ARCHITECTURES)} has weights "

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from napari_cnnvis.errors import CheckpointError
+from napari_cnnvis.models.weight_names import is_counter, named, renamed
 
-__all__ = ["WeightMatch", "load_weights", "match_weights", "named"]
+__all__ = ["WeightMatch", "load_weights", "match_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class WeightMatch:
     wrong_shapes : tuple of (name, shape in the file, shape needed)
     not_finite : tuple of str
         Tensors with NaN or infinite values.
+    torn : tuple of str
+        Two names of what is one tensor in the network, but two in the file.
     notes : tuple of str
         What was done to the names.
     """
@@ -40,12 +43,14 @@ class WeightMatch:
     unexpected: tuple[str, ...]
     wrong_shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     not_finite: tuple[str, ...]
+    torn: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
         """Whether the network can be used with these weights."""
-        return not (self.missing or self.unexpected or self.wrong_shapes or self.not_finite)
+        wrong = self.missing or self.unexpected or self.wrong_shapes or self.torn
+        return not (wrong or self.not_finite)
 
     @property
     def matched(self) -> int:
@@ -71,6 +76,11 @@ class WeightMatch:
             more = f" ({len(self.wrong_shapes)} such weights)" if len(self.wrong_shapes) > 1 else ""
             parts.append(f"{name} has shape {have}, but {need} is needed{more}")
             remedy = self._shape_remedy() or remedy
+        if not parts and self.torn:
+            parts.append(
+                f"{self.torn[0]} and {self.torn[1]} are one and the same in the network, but differ "
+                "in the file"
+            )
         if not parts and self.not_finite:
             parts.append(
                 f"NaN or infinite values are in {len(self.not_finite)} of its weights"
@@ -103,21 +113,6 @@ class WeightMatch:
         return ""
 
 
-def named(names: tuple[str, ...]) -> str:
-    """A list of names in few words: what they all start with, or the first three."""
-    if len(names) == 1:
-        return names[0]
-    parts = list(
-        itertools.takewhile(
-            lambda p: len(set(p)) == 1, zip(*(n.split(".") for n in names), strict=False)
-        )
-    )
-    if parts:
-        return f"all start with '{'.'.join(part[0] for part in parts)}.'"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
 def _which(names: tuple[str, ...]) -> str:
     text = named(names)
     return f"; {text}" if text.startswith("all ") else f": {text}"
@@ -130,28 +125,98 @@ def _are(names: tuple[str, ...]) -> str:
 def match_weights(module: nn.Module, state: dict[str, Tensor]) -> WeightMatch:
     """Compare a file's tensors with what a network needs.
 
-    A prefix of all names, such as "module.", is undone on either side; what a file
-    holds beside the network under another prefix (a loss, a metric) is left out.
+    Wrappers in the names and a prefix of all names, such as "module.", are undone on either
+    side; what a file holds beside the network under another prefix (a loss, a metric) is left
+    out. A tensor that the network has under several names may be there under one of them.
+    Where the names still differ, the network itself is asked, as modules may convert the
+    names of older versions of themselves while they load.
     """
-    expected = module.state_dict()
-    needed = [k for k in expected if not _is_counter(k)]
-    state, notes = _renamed(state, needed)
+    expected = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
+    state, notes = renamed(state, list(expected))
+    state = _with_shared(state, expected)
+    match = _compared(state, expected, notes)
+    if match.missing or match.unexpected:
+        converted = _converted(module, state)
+        if converted is not None:
+            said = (*notes, "names converted by the network's own code")
+            return _compared(converted, expected, said)
+    return match
+
+
+def _compared(
+    state: dict[str, Tensor], expected: dict[str, Tensor], notes: tuple[str, ...]
+) -> WeightMatch:
+    needed = [k for k in expected if not is_counter(k)]
     missing = tuple(k for k in needed if k not in state)
-    extra = tuple(k for k in state if k not in expected)
+    extra = tuple(k for k in state if k not in expected and not is_counter(k))
     wrong = tuple(
         (k, tuple(state[k].shape), tuple(expected[k].shape))
         for k in expected
-        if k in state and state[k].shape != expected[k].shape
+        if k in state and not is_lazy(expected[k]) and state[k].shape != expected[k].shape
     )
     broken = {k for k, _, _ in wrong}
     fitting = {k: v for k, v in state.items() if k in expected and k not in broken}
     bad = tuple(k for k, v in fitting.items() if v.is_floating_point() and not v.isfinite().all())
-    return WeightMatch(fitting, len(needed), missing, extra, wrong, bad, notes)
+    torn = _torn(fitting, expected)
+    return WeightMatch(fitting, len(needed), missing, extra, wrong, bad, torn, notes)
 
 
-def load_weights(
-    module: nn.Module, state: dict[str, Tensor], name: str, path: Any
-) -> tuple[str, ...]:
+def _shared_names(expected: dict[str, Tensor]) -> list[list[str]]:
+    """Names of one and the same tensor, or of tensors that are the same numbers in memory."""
+    names: dict[Any, list[str]] = {}
+    for name, tensor in expected.items():
+        placed = not (is_lazy(tensor) or tensor.is_meta or tensor.numel() == 0)
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if placed else id(tensor)
+        names.setdefault(place, []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _with_shared(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A tensor that is there under one of its names, under all of them."""
+    state = dict(state)
+    for group in _shared_names(expected):
+        there = next((state[name] for name in group if name in state), None)
+        if there is not None:
+            state |= {name: there for name in group if name not in state}
+    return state
+
+
+def _torn(state: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[str, ...]:
+    """Two names of one tensor of the network that are two tensors in the file; or nothing."""
+    for first, *others in _shared_names(expected):
+        for other in others:
+            if not {first, other} <= set(state):
+                continue
+            one, two = state[first], state[other]
+            if one.shape != two.shape or not torch.equal(one.nan_to_num(), two.nan_to_num()):
+                return first, other
+    return ()
+
+
+def _converted(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """What the network itself makes of a file's tensors, or None if it does not take them.
+
+    They are loaded into a copy whose numbers were all put to NaN, so that code that leaves
+    some of them as they were is found out.
+    """
+    if any(is_lazy(t) for t in (*module.parameters(), *module.buffers())):
+        return None
+    try:
+        trial = copy.deepcopy(module)
+        with torch.no_grad():
+            for tensor in trial.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.fill_(torch.nan)
+        nn.Module.load_state_dict(trial, dict(state), strict=True)
+    except Exception:  # the network's code can raise anything; the names are compared instead
+        return None
+    result = trial.state_dict()
+    given_nan = any(v.is_floating_point() and v.isnan().any() for v in state.values())
+    left = any(v.is_floating_point() and v.isnan().any() for v in result.values())
+    return None if left and not given_nan else result
+
+
+def load_weights(module: nn.Module, match: WeightMatch, name: str, path: Any) -> tuple[str, ...]:
     """Load tensors that have to fit completely; returns notes on what was done to their names.
 
     Raises
@@ -159,47 +224,21 @@ def load_weights(
     CheckpointError
         With what is missing or too much summed up, or the shapes that differ.
     """
-    match = match_weights(module, state)
     if not match.fits:
-        only_values = not (match.missing or match.unexpected or match.wrong_shapes)
+        only_values = not (match.missing or match.unexpected or match.wrong_shapes or match.torn)
         what = f"{path} cannot be used" if only_values else f"{path} does not fit {name}"
         raise CheckpointError(f"{what}: {match.problem()}")
-    expected = module.state_dict()
-    half = {v.dtype for v in match.state.values()} & {torch.float16, torch.bfloat16}
-    module.load_state_dict(
-        {k: v.to(expected[k].dtype) for k, v in match.state.items()}, strict=False
+    own = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    stored = {
+        (v.dtype, own[k]): None
+        for k, v in match.state.items()
+        if v.dtype in (torch.float16, torch.bfloat16) and v.dtype != own[k]
+    }
+    module.load_state_dict({k: v.to(own[k]) for k, v in match.state.items()}, strict=False)
+    return match.notes + tuple(
+        f"weights stored in {_kind(of_file)}, used in {_kind(used)}" for of_file, used in stored
     )
-    kind = ", ".join(str(t).removeprefix("torch.") for t in half)
-    return match.notes + ((f"weights stored in {kind}, used in float32",) if half else ())
 
 
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
-
-
-def _renamed(
-    state: dict[str, Tensor], needed: list[str]
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """`state` under the network's names, if a prefix on one side is all that differs."""
-    if not needed or set(needed) <= set(state):
-        return state, ()
-    own = needed[0]
-    while own := own.rpartition(".")[0]:  # a prefix that the network has and the file has not
-        if {f"{own}.{k}" for k in state if not _is_counter(k)} <= set(needed):
-            return {f"{own}.{k}": v for k, v in state.items()}, ()
-    found: Counter[str] = Counter()
-    for key in state:
-        for name in (needed[0], needed[-1], needed[len(needed) // 2]):
-            if key.endswith(f".{name}"):
-                found[key.removesuffix(name)] += 1
-    for prefix, _ in found.most_common():
-        inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if set(needed) <= set(inside):
-            others = tuple(k for k in state if not k.startswith(prefix))
-            notes = [f"prefix '{prefix}' removed from the names"]
-            if others:
-                notes.append(
-                    f"{len(others)} tensors that are not the network's left out ({named(others)})"
-                )
-            return inside, tuple(notes)
-    return state, ()
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.weights import load_weights, match_weights, named
+from napari_cnnvis.models.weight_names import named
+from napari_cnnvis.models.weights import load_weights, match_weights
 
 
 class Net(nn.Module):
@@ -25,9 +26,13 @@ def state(net=Net, prefix="", **arguments):
     return {f"{prefix}{k}": v.clone() for k, v in net(**arguments).state_dict().items()}
 
 
+def put(module, given):
+    return load_weights(module, match_weights(module, given), type(module).__name__, "net.pt")
+
+
 def refusal(plain, module, given):
     with pytest.raises(CheckpointError) as caught:
-        load_weights(module, given, type(module).__name__, "net.pt")
+        put(module, given)
     return plain(caught.value, "net.pt")
 
 
@@ -38,14 +43,14 @@ def same(module, given):
 @pytest.mark.parametrize("prefix", ["", "module.", "model.net.", "encoder.0."])
 def test_a_prefix_of_the_file_is_undone(prefix):
     module, given = Net(), state(prefix=prefix)
-    notes = load_weights(module, given, "Net", "net.pt")
+    notes = put(module, given)
     assert same(module, {k.removeprefix(prefix): v for k, v in given.items()})
     assert notes == ((f"prefix '{prefix}' removed from the names",) if prefix else ())
 
 
 def test_a_prefix_of_the_network_is_added():
     module, given = Wrapped(), state()
-    assert load_weights(module, given, "Wrapped", "net.pt") == ()
+    assert put(module, given) == ()
     assert same(module.net, given)
 
 
@@ -59,7 +64,7 @@ def test_counters_of_batch_norm_may_be_left_out():
 def test_what_lies_beside_the_network_is_left_out_and_noted():
     given = {**state(prefix="net."), "loss.weight": torch.ones(2), "loss.scale": torch.ones(1)}
     module = Net()
-    prefix, others = load_weights(module, given, "Net", "net.pt")
+    prefix, others = put(module, given)
     assert prefix == "prefix 'net.' removed from the names"
     assert others == "2 tensors that are not the network's left out (all start with 'loss.')"
     assert same(module, {k.removeprefix("net."): v for k, v in given.items()})
@@ -123,7 +128,7 @@ def test_values_that_are_not_finite_are_refused(plain, value):
 def test_half_precision_is_widened_and_noted(dtype):
     given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state().items()}
     module = Net()
-    (note,) = load_weights(module, given, "Net", "net.pt")
+    (note,) = put(module, given)
     assert note == f"weights stored in {str(dtype).removeprefix('torch.')}, used in float32"
     assert {p.dtype for p in module.parameters()} == {torch.float32}
     assert all(torch.equal(v, given[k].to(v.dtype)) for k, v in module.state_dict().items())
@@ -132,7 +137,7 @@ def test_half_precision_is_widened_and_noted(dtype):
 def test_double_precision_is_narrowed():
     given = {k: v.double() if v.is_floating_point() else v for k, v in state().items()}
     module = Net()
-    assert load_weights(module, given, "Net", "net.pt") == ()
+    assert put(module, given) == ()
     assert module.head.weight.dtype == torch.float32
 
 

@@ -77,7 +77,7 @@ class NetworkBox(QGroupBox):
         self.channels = ChannelPickers(viewer, self.form, self.picked)
         self.scan.layer_changed.connect(self.picked)
         self.picked.connect(self._on_picked)
-        self.picker.chosen.connect(self.load)
+        self.picker.chosen.connect(self._on_chosen)
         self.report.clicked.connect(self._show_report)
         self.more.toggled.connect(self.settings.setVisible)
         self.unload.clicked.connect(self.forget)
@@ -123,10 +123,15 @@ class NetworkBox(QGroupBox):
 
     # --- the network ---------------------------------------------------------------
 
-    def load(self, path: str | Path, recipe: Recipe | None = None) -> None:
+    def load(self, path: str | Path | list[str], recipe: Recipe | None = None) -> None:
         """Load a checkpoint in the background; see `CheckpointCache.load`."""
-        trust = Path(path) == self.path and self.settings.trust.isChecked()
+        first = Path(path[0] if isinstance(path, list) else path)
+        trust = first == self.path and self.settings.trust.isChecked()
         self._session.load(path, recipe, trust)
+
+    def _on_chosen(self, paths: list[str]) -> None:
+        self.load(paths if len(paths) > 1 else paths[0])
+        self.settings.show_more_files(paths[1:])
 
     def forget(self) -> None:
         """Unload the network."""

@@ -39,14 +39,14 @@ class CheckpointOffer(ModelPicker):
         self.show_none()
         self.show()
 
-    def _load(self, path: str) -> None:
+    def _load(self, paths: list[str]) -> None:
         if self._session.jobs.busy:
             self.said.emit("⚠ The network is at work; wait until it has finished, or cancel that.")
             return
         self._loading = True
-        self.show_path(path)
-        self.said.emit(f"Loading {Path(path).name} …")
-        self._session.load(path)
+        self.show_path(paths[0])
+        self.said.emit(f"Loading {Path(paths[0]).name} …")
+        self._session.load(paths)
 
     def _on_failed(self, text: str) -> None:
         if self._loading:

@@ -18,9 +18,9 @@ _FILTER = "Checkpoints (*.safetensors *.pt *.pth *.ckpt *.pt2 *.ts *.npz *.zip);
 
 
 class ModelPicker(QWidget):
-    """Shows the checkpoint's name; emits ``chosen(path)`` for a dropped, browsed or sample file."""
+    """Shows the checkpoint's name; emits ``chosen([path, ...])`` for dropped, browsed or sample files."""
 
-    chosen = Signal(str)
+    chosen = Signal(list)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -31,7 +31,8 @@ class ModelPicker(QWidget):
         self.browse.setText("Browse…")
         self.browse.setToolTip(
             "A .safetensors, PyTorch .pt/.pth/.ckpt, TorchScript, .pt2 or Lasagne .npz file, or the zip "
-            "of a MONAI bundle. Drop a folder here for a MONAI bundle or a ClinicaDL MAPS."
+            "of a MONAI bundle; several at once if they hold parts of one network. Drop a folder here for "
+            "a MONAI bundle or a ClinicaDL MAPS."
         )
         self.browse.clicked.connect(self._browse)
         self.samples = QToolButton()
@@ -49,7 +50,7 @@ class ModelPicker(QWidget):
         menu = QMenu(self)
         for path in sample_networks():
             action = menu.addAction(path.stem)
-            action.triggered.connect(lambda _=False, path=path: self.chosen.emit(str(path)))
+            action.triggered.connect(lambda _=False, path=path: self.chosen.emit([str(path)]))
         return menu
 
     def show_none(self) -> None:
@@ -63,20 +64,20 @@ class ModelPicker(QWidget):
         self.label.setToolTip(str(path))
 
     def _browse(self) -> None:
-        path = self._dialogs.open_file("Open a checkpoint", _FILTER)
-        if path:
-            self.chosen.emit(path)
+        paths = self._dialogs.open_files("Open a checkpoint", _FILTER)
+        if paths:
+            self.chosen.emit(paths)
 
     def dragEnterEvent(self, event: Any) -> None:
-        if _dropped_file(event.mimeData()):
+        if _dropped_files(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: Any) -> None:
-        path = _dropped_file(event.mimeData())
-        if path:
+        paths = _dropped_files(event.mimeData())
+        if paths:
             event.acceptProposedAction()
-            self.chosen.emit(path)
+            self.chosen.emit(paths)
 
 
-def _dropped_file(mime: QMimeData) -> str:
-    return next((url.toLocalFile() for url in mime.urls() if url.isLocalFile()), "")
+def _dropped_files(mime: QMimeData) -> list[str]:
+    return [url.toLocalFile() for url in mime.urls() if url.isLocalFile()]

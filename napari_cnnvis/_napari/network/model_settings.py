@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -51,6 +52,12 @@ class ModelSettings(QFrame):
             "monai.networks.nets:resnet18(spatial_dims=3, n_input_channels=1, num_classes=2),\n"
             "or a file of yours: /path/my_nets.py:MyNet(width=16)"
         )
+        self.more_files = QLineEdit()
+        self.more_files.setPlaceholderText("none")
+        self.more_files.setToolTip(
+            "Other files with weights of the same network, such as its head, separated by semicolons;\n"
+            "or choose or drop all of them at once."
+        )
         self.trust = QCheckBox("Let Python code from files run")
         self.trust.setToolTip(
             "Pickled networks and .py files are programs: they can do whatever you can do on this "
@@ -93,6 +100,7 @@ class ModelSettings(QFrame):
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.addRow("Architecture", self.arch)
+        form.addRow("Further files", self.more_files)
         form.addRow("", self.trust)
         form.addRow("Outputs are", self.kind)
         form.addRow("Classes", self.classes)
@@ -114,7 +122,7 @@ class ModelSettings(QFrame):
             box.setMinimumContentsLength(8)
         self.arch.textEdited.connect(lambda: self._set_typed(True))
         self.arch.returnPressed.connect(self._apply)
-        for line in (self.classes, self.scores, self.extra):
+        for line in (self.more_files, self.classes, self.scores, self.extra):
             line.returnPressed.connect(self._apply)
         self.apply.clicked.connect(self._apply)
         self.fix.clicked.connect(self._use_fitting)
@@ -127,10 +135,15 @@ class ModelSettings(QFrame):
         self.kind.setCurrentIndex(self.kind.findData(recipe.output))
         names = recipe.class_names or model.class_names
         self.classes.setText(", ".join(names))
+        self.show_more_files(model.more_files)
         self.scores.setText(model.scores)
         self.extra.setText(written_extra(model.extra))
         self.input.show_spec(model.input_spec)
         self.offer(None)
+
+    def show_more_files(self, paths: Iterable[str]) -> None:
+        """Fill in the files with weights besides the one that was chosen."""
+        self.more_files.setText("; ".join(paths))
 
     def suggest(self, arch: str) -> None:
         """Fill in an architecture; it counts as the user's own only once he edits it."""
@@ -146,7 +159,7 @@ class ModelSettings(QFrame):
     def show_unknown(self) -> None:
         """Empty the form for another file."""
         self.suggest("")
-        for line in (self.classes, self.scores, self.extra):
+        for line in (self.more_files, self.classes, self.scores, self.extra):
             line.clear()
         self.trust.setChecked(False)
         self.kind.setCurrentIndex(0)
@@ -171,6 +184,9 @@ class ModelSettings(QFrame):
             input_spec=None if channels is None else self.input.spec(),
             scores=self.scores.text().strip(),
             extra=parsed_extra(self.extra.text()),
+            more_files=tuple(
+                f for part in self.more_files.text().split(";") if (f := part.strip())
+            ),
         )
 
     def offer(self, fits: tuple[int, int, int] | None) -> None:

@@ -83,11 +83,12 @@ def plan_rerun(record: dict[str, Any], layers: Iterable[Any], loaded: Any) -> Re
         InputSpec(**wanted["input"]) if "input" in wanted else None,
         scores=wanted.get("scores") or "",
         extra=wanted.get("extra") or {},
+        more_files=tuple(wanted.get("more_files") or ()),
     )
     if loaded is not None and loaded.model.weights_hash() == wanted.get("weights_sha256"):
         return Rerun(scan, tuple(channels), request, None, recipe, head)
     path = wanted.get("path")
-    if not path or not Path(path).exists():
+    if not path or not all(Path(one).exists() for one in (path, *recipe.more_files)):
         raise NetworkMissing(
             "The map's network was not loaded from a file that is still there; load it, then press "
             "the button again."

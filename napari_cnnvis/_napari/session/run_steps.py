@@ -40,13 +40,34 @@ class BuiltHierarchy:
         return data is self.data and bool(same)
 
 
+def new_cache() -> Any:
+    """A `CheckpointCache`."""
+    from napari_cnnvis.models.cache import CheckpointCache
+
+    return CheckpointCache()
+
+
+def made_in_python(model: Any) -> Any:
+    """A model that belongs to no file, as a `LoadedCheckpoint`."""
+    from napari_cnnvis.models.cache import LoadedCheckpoint
+    from napari_cnnvis.models.doctor import report_on
+
+    return LoadedCheckpoint("", Recipe(), model, report_on(None, model))
+
+
 def loaded_by(
-    cache: Any, path: Path, recipe: Recipe | None, trust: bool, device: str, shape: Any, cancel: Any
+    cache: Any,
+    paths: list[Path],
+    recipe: Recipe | None,
+    trust: bool,
+    device: str,
+    shape: Any,
+    cancel: Any,
 ) -> Any:
-    """Load a checkpoint; what was entered for its file is remembered."""
-    loaded = cache.load(path, recipe, trust, device, shape, cancel)
-    if recipe is not None:
-        remember(loaded.digest, recipe)
+    """Load a checkpoint of one file or several; what was entered for the first is remembered."""
+    loaded = cache.load(paths, recipe, trust, device, shape, cancel)
+    if recipe is not None or len(paths) > 1:
+        remember(loaded.digest, loaded.recipe)
     return loaded
 
 

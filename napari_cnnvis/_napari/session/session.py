@@ -18,6 +18,8 @@ from napari_cnnvis._napari.session.run_steps import (
     described,
     head_or_none,
     loaded_by,
+    made_in_python,
+    new_cache,
     numbered,
     run_request,
     scored,
@@ -209,9 +211,12 @@ class Session(QObject):
         """True when a scan and a model are there and the scan was scored."""
         return self.model is not None and self.predictions is not None
 
-    def load(self, path: str | Path, recipe: Recipe | None = None, trust: bool = False) -> None:
-        """Load a checkpoint in the background; see `CheckpointCache.load`."""
-        path = Path(path)
+    def load(
+        self, path: str | Path | list[str], recipe: Recipe | None = None, trust: bool = False
+    ) -> None:
+        """Load a checkpoint of one file or several in the background; see `CheckpointCache.load`."""
+        paths = [Path(one) for one in (path if isinstance(path, list) else [path])]
+        path = paths[0]
         if self.jobs.busy:
             return
         if path != self.path:
@@ -219,24 +224,18 @@ class Session(QObject):
             self._forget_scan()
             self.model_changed.emit()
         shape = None if self.scan is None else shape_of(self.scan)
-        if self._cache is None:
-            from napari_cnnvis.models.cache import CheckpointCache
-
-            self._cache = CheckpointCache()
+        self._cache = self._cache or new_cache()
         cache, device = self._cache, preference("device")
 
         def job(progress: Any, cancel: Any) -> Any:
-            return loaded_by(cache, path, recipe, trust, device, shape, cancel)
+            return loaded_by(cache, paths, recipe, trust, device, shape, cancel)
 
         self.jobs.start(f"Loading {path.name}", job, self._take)
 
     def use(self, model: Any) -> None:
         """Take a model that was made in Python, such as in the viewer's console."""
-        from napari_cnnvis.models.cache import LoadedCheckpoint
-        from napari_cnnvis.models.doctor import report_on
-
         self.path = None
-        self._take(LoadedCheckpoint("", Recipe(), model, report_on(None, model)))
+        self._take(made_in_python(model))
 
     def forget(self) -> None:
         """Unload the network."""

@@ -96,6 +96,7 @@ class Subject:
             path=model.path,
             scores=rerun.recipe.scores or None,
             extra=rerun.recipe.extra or None,
+            more_files=model.more_files,
         )
 
 

@@ -39,7 +39,9 @@ class CheckpointFile:
     ``kind`` says what it is; ``header`` is the project's own, or what could be taken
     from a file of another kind (empty where nothing is known); ``notes`` say what was
     undone; ``pickled`` is the class of a whole pickled network of which only the
-    weights were read.
+    weights were read, ``code_error`` why its code failed though it was trusted. ``others`` are further sets of weights in the same file, by the keys
+    that lead to them; ``parts`` are those of several files that make one network together,
+    by the files' names, ``more_paths`` where these lie besides the first.
     """
 
     path: Path
@@ -50,6 +52,15 @@ class CheckpointFile:
     notes: tuple[str, ...] = ()
     kind: str = ""
     pickled: str = ""
+    code_error: str = ""
+    others: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    parts: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    more_paths: tuple[Path, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its path; of several files, all of them."""
+        return " with ".join(map(str, (self.path, *self.more_paths)))
 
 
 def check_header(header: Any, path: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import nn
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.networks.builtin import ARCHITECTURES, build
 from napari_cnnvis.models.networks.vox import LASAGNE_BN_EPS
-from napari_cnnvis.models.weights import load_weights
+from napari_cnnvis.models.weights import load_weights, match_weights
 
 __all__ = ["from_lasagne", "read_lasagne"]
 
@@ -73,7 +73,7 @@ def from_lasagne(arrays: tuple[np.ndarray, ...], path: Any) -> tuple[str, nn.Mod
             module = build(name, {"in_channels": arrays[0].shape[1], "n_classes": len(arrays[-1])})
         if [a.shape for a in arrays] == list(_shapes(module)):
             module = module.to_empty(device="cpu")
-            load_weights(module, _state(module, arrays), name, path)
+            load_weights(module, match_weights(module, _state(module, arrays)), name, path)
             return name, module
     raise CheckpointError(
         f"{path} belongs to another network: its {len(arrays)} arrays fit none of "

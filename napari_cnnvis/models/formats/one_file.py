@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from napari_cnnvis.errors import CheckpointError
+from napari_cnnvis.errors import CheckpointError, some_of
 from napari_cnnvis.models.formats.checkpoint_file import HEADER_KEY, CheckpointFile, check_header
+from napari_cnnvis.models.formats.entries import Found, entry_names, weights_in
 from napari_cnnvis.models.formats.lasagne import read_lasagne
+from napari_cnnvis.models.formats.packed import unpacked_copy
 from napari_cnnvis.models.formats.pickles import StandIn, load_pickle, modules_state
+from napari_cnnvis.models.weight_names import without_common_prefix
 from napari_cnnvis.reading import check_plain, unpacks_too_far
 
 __all__ = ["read_one_file", "read_pytorch", "zip_members"]
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-_PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
-#: so many dictionaries in one another are looked into
-_DEEPEST = 20
 
 
 def read_one_file(path: Path, trust: bool = False) -> CheckpointFile:
@@ -41,6 +40,13 @@ def read_one_file(path: Path, trust: bool = False) -> CheckpointFile:
         If it is missing, damaged, of another kind, or would run code.
     """
     check_plain(path, "a checkpoint file", CheckpointError)
+    with unpacked_copy(path) as (plain, packed):
+        file = _read_plain(plain, trust)
+    notes = (f"unpacked ({', '.join(packed)})",) if packed else ()
+    return replace(file, path=path, notes=(*notes, *file.notes))
+
+
+def _read_plain(path: Path, trust: bool) -> CheckpointFile:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     members = zip_members(path)
@@ -104,7 +110,9 @@ def _read_safetensors(path: Path) -> CheckpointFile:
         ) from exc
     if not state:
         raise CheckpointError(f"{path} holds no weights; save the checkpoint again.")
-    return CheckpointFile(path, state, header=check_header(header, path), kind="safetensors")
+    header = check_header(header, path)
+    state, notes = without_common_prefix(state)
+    return CheckpointFile(path, state, header=header, notes=notes, kind="safetensors")
 
 
 def read_pytorch(path: Path, trust: bool) -> CheckpointFile:
@@ -116,66 +124,81 @@ def read_pytorch(path: Path, trust: bool) -> CheckpointFile:
         If it cannot be read, holds no weights, or would run code.
     """
     zip_members(path)
-    content, not_run = load_pickle(path, trust)
+    content, not_run, code_error = load_pickle(path, trust)
+    notes: tuple[str, ...] = ()
+    if code_error:
+        notes = ("its Python code failed, so that only its weights were read",)
     header, kind = {}, "PyTorch state dict"
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         kind, header = "Lightning checkpoint", _lightning_header(content)
-    content, notes = _unwrapped(content)
-    if isinstance(content, nn.Module):
+    found = weights_in(content)
+    if not found:
+        raise CheckpointError(_no_weights(path, content, not_run))
+    place = next(iter(found))
+    if place:
+        notes += (f"weights taken from its entry '{place}'",)
+    first = found.pop(place)
+    others = {key: state for key, one in found.items() if _could_be(state := _state_of(one))}
+    if others:
+        names = some_of(f"'{other}'" for other in others)
+        notes += (f"there are other weights in {names}",)
+    if isinstance(first, nn.Module):
         return CheckpointFile(
-            path, module=content, notes=(*notes, "a whole pickled network"), kind="pickled network"
+            path, module=first, notes=(*notes, "a whole pickled network"), kind="pickled network"
         )
     pickled = ""
-    if isinstance(content, StandIn):
-        pickled = content.stands_for
-        content = modules_state(content)
+    if isinstance(first, StandIn):
+        pickled, kind = first.stands_for, "pickled network"
         notes += (f"a whole pickled network ({pickled}), of which only the weights were read",)
-        kind = "pickled network"
     elif not_run:
         notes += (f"settings left out, their code was not run: {', '.join(not_run[:4])}",)
-    state = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-    if not state:
-        raise CheckpointError(
-            f"{path} holds no weights by name"
-            + (f", but Python objects ({not_run[0]}) that would run on loading" if not_run else "")
-            + "; save model.state_dict() of the network."
-            + (" If you trust where it comes from, load it with trust=True." if not_run else "")
-        )
+    state, removed = without_common_prefix(_checked(_state_of(first), path))
+    return CheckpointFile(
+        path,
+        state,
+        header=header,
+        notes=(*notes, *removed),
+        kind=kind,
+        pickled=pickled,
+        code_error=code_error,
+        others=others,
+    )
+
+
+def _no_weights(path: Path, content: Any, not_run: tuple[str, ...]) -> str:
+    names = some_of(f"'{name}'" for name in entry_names(content))
+    entries = f" (it has the entries {names})" if entry_names(content) else ""
+    objects = f", but Python objects ({not_run[0]}) that would run on loading" if not_run else ""
+    return (
+        f"{path} holds no weights by name{entries}{objects}; save model.state_dict() of the network."
+        + (" If you trust where it comes from, load it with trust=True." if not_run else "")
+    )
+
+
+def _state_of(found: Found) -> dict[str, torch.Tensor]:
+    if isinstance(found, nn.Module):
+        return found.state_dict()
+    return modules_state(found) if isinstance(found, StandIn) else found
+
+
+def _could_be(state: dict[str, torch.Tensor]) -> bool:
+    """Whether a set of tensors can be a network's, and not settings or results."""
+    return all(map(_is_plain, state.values())) and any(t.ndim >= 2 for t in state.values())
+
+
+def _checked(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     odd = next((k for k, v in state.items() if not _is_plain(v)), None)
     if odd is not None:
         raise CheckpointError(
             f"{path} holds weights that are not plain numbers ({odd} is sparse, quantised, complex or "
             "without values); save model.state_dict() of the network as it was trained."
         )
-    while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None):
-        state = {k.removeprefix(prefix): v for k, v in state.items()}
-        notes += (f"prefix '{prefix}' removed from the names",)
-    return CheckpointFile(path, state, header=header, notes=notes, kind=kind, pickled=pickled)
+    return state
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     odd = tensor.is_quantized or tensor.is_complex() or tensor.is_meta
     return tensor.layout == torch.strided and not odd
-
-
-def _unwrapped(content: Any) -> tuple[Any, tuple[str, ...]]:
-    """The state dict, or the network, inside wrappers such as {"state_dict": ...}."""
-    notes: tuple[str, ...] = ()
-    while isinstance(content, dict) and not _is_network(content):
-        if content and all(isinstance(v, torch.Tensor) for v in content.values()):
-            break
-        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), dict | nn.Module)), None)
-        if inner is None:
-            break
-        if len(notes) == _DEEPEST:
-            return {}, notes  # a dictionary that holds itself has no end
-        content = content[inner]
-        notes += (f"weights taken from its entry '{inner}'",)
-    return content if isinstance(content, dict | nn.Module) else {}, notes
-
-
-def _is_network(content: Any) -> bool:
-    return isinstance(content, StandIn) and isinstance(content.__dict__.get("_modules"), dict)
 
 
 def _lightning_header(content: dict[str, Any]) -> dict[str, Any]:

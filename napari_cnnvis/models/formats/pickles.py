@@ -28,7 +28,7 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from napari_cnnvis.errors import CheckpointError
+from napari_cnnvis.errors import CheckpointError, shortened
 
 __all__ = ["StandIn", "load_pickle", "modules_state"]
 
@@ -185,8 +185,11 @@ def _tensors_only(content: bytes) -> Any:
 _BUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
 
 
-def load_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
-    """What a PyTorch file holds, and the names of what was replaced by stand-ins.
+def load_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...], str]:
+    """What a PyTorch file holds, the names of what was replaced by stand-ins, and what failed.
+
+    A file that is trusted but whose code fails is read as one that is not; the last of what is
+    given says why, else it is "".
 
     Parameters
     ----------
@@ -199,8 +202,19 @@ def load_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     CheckpointError
         If it cannot be read, or names code that has no place in a checkpoint.
     """
-    if trust:
-        return _load_trusted(path), ()
+    if not trust:
+        return *_load_untrusted(path), ""
+    try:
+        return _load_trusted(path), (), ""
+    except CheckpointError as exc:
+        try:
+            return *_load_untrusted(path), str(exc)
+        except CheckpointError:
+            raise exc from exc.__cause__
+
+
+def _load_untrusted(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """What a file holds with stand-ins for all but plain values, and the names of these."""
     if not _names_bytearray(path):
         try:
             with warnings.catch_warnings():
@@ -337,8 +351,9 @@ def _load_trusted(path: Path) -> Any:
         ) from exc
     except Exception as exc:  # the file's code can raise anything
         raise CheckpointError(
-            f"{path} is not a checkpoint that can be read, or it is incomplete; copy or download it "
-            "again."
+            f"{path} is not a checkpoint that can be read, its Python code fails here, or it is "
+            f"incomplete ({shortened(f'{type(exc).__name__}: {exc}', 150)}); copy or download it again, or "
+            "load it without trust."
         ) from exc
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.networks.clinicadl import Conv4_FC3, Conv5_FC3
 from napari_cnnvis.models.networks.vox import VoxResNet, VoxResNetGAP, VoxVGG
+from napari_cnnvis.models.weight_names import bodies, is_counter
 
 __all__ = ["ARCHITECTURES", "build", "recognise"]
 
@@ -38,28 +40,28 @@ def build(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:
         raise CheckpointError(f"{name} cannot be built with {arguments}: {exc}.") from exc
 
 
-def recognise(state: dict[str, torch.Tensor]) -> tuple[str, dict[str, Any]] | None:
-    """The built-in network whose names a state dict has, with its arguments, or None."""
-    best, best_share = "", 0.0
+def recognise(state: Mapping[str, torch.Tensor]) -> tuple[str, dict[str, Any]] | None:
+    """The built-in network whose names a state dict has, with its arguments, or None.
+
+    They may lie behind a prefix, beside other weights such as a loss's.
+    """
+    best, best_share, best_body = "", 0.0, state
     for name in _RECOGNISED:
         with torch.device("meta"):
-            expected = set(_required(ARCHITECTURES[name]()))
-        share = len(expected & set(state)) / len(expected | set(_required_names(state)))
-        if share > best_share:
-            best, best_share = name, share
+            expected = set(_required_names(ARCHITECTURES[name]().state_dict()))
+        for body in bodies(state):
+            share = len(expected & set(body)) / len(expected | set(_required_names(body)))
+            if share > best_share:
+                best, best_share, best_body = name, share, body
     if best_share < 0.5:
         return None
     arguments = {}
-    if "conv1a.weight" in state and state["conv1a.weight"].ndim == 5:
-        arguments["in_channels"] = state["conv1a.weight"].shape[1]
-    if "prob.weight" in state and state["prob.weight"].ndim == 2:
-        arguments["n_classes"] = state["prob.weight"].shape[0]
+    if "conv1a.weight" in best_body and best_body["conv1a.weight"].ndim == 5:
+        arguments["in_channels"] = best_body["conv1a.weight"].shape[1]
+    if "prob.weight" in best_body and best_body["prob.weight"].ndim == 2:
+        arguments["n_classes"] = best_body["prob.weight"].shape[0]
     return best, arguments
 
 
-def _required(module: nn.Module) -> list[str]:
-    return _required_names(module.state_dict())
-
-
-def _required_names(state: dict[str, torch.Tensor]) -> list[str]:
-    return [k for k in state if not k.endswith("num_batches_tracked")]
+def _required_names(state: Mapping[str, torch.Tensor]) -> list[str]:
+    return [k for k in state if not is_counter(k)]

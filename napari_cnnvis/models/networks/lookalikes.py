@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from napari_cnnvis.errors import CheckpointError
 from napari_cnnvis.models.networks.factories import Factory
+from napari_cnnvis.models.weight_names import bodies, is_counter
 
 __all__ = ["looks_like"]
 
 _PLACE = "monai.networks.nets"
 
 
-def looks_like(state: dict[str, Tensor]) -> str:
+def looks_like(state: Mapping[str, Tensor]) -> str:
     """The architecture, as text for ``arch=``, with all of a state dict's names and shapes; or "".
 
     Nothing of a file is run: MONAI's own networks are built without weights and
-    compared.
+    compared. The weights may lie behind a prefix, beside others.
     """
-    if not state or importlib.util.find_spec("monai") is None:
+    if importlib.util.find_spec("monai") is None:
         return ""
-    n_out = next((t.shape[0] for t in reversed(state.values()) if t.ndim >= 1), 0)
+    return next((found for body in bodies(state) if (found := _looks_like(body))), "")
+
+
+def _looks_like(state: Mapping[str, Tensor]) -> str:
+    n_out = next((t.shape[0] for t in reversed(list(state.values())) if t.ndim >= 1), 0)
     n_in = next((t.shape[1] for t in state.values() if t.ndim == 5), 1)
-    shapes = {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    shapes = {k: tuple(v.shape) for k, v in state.items() if not is_counter(k)}
     for factory in _candidates(n_in, n_out, set(state)):
         try:
             with torch.device("meta"):
                 needed = factory.build().state_dict()
         except CheckpointError:
             continue
-        if shapes == {
-            k: tuple(v.shape) for k, v in needed.items() if not k.endswith("num_batches_tracked")
-        }:
+        if shapes == {k: tuple(v.shape) for k, v in needed.items() if not is_counter(k)}:
             return str(factory)
     return ""
 

@@ -108,13 +108,13 @@ def test_an_offered_checkpoint_is_loaded_and_said(qtbot, viewer, tmp_path):
     offer.offer()
     assert offer.isVisible()
     (tmp_path / "broken.pt").write_bytes(b"broken")
-    offer.chosen.emit(str(tmp_path / "broken.pt"))
+    offer.chosen.emit([str(tmp_path / "broken.pt")])
     settle(qtbot, session)
     assert offer.isVisible()
     assert said[0] == "Loading broken.pt …"
     assert said[1].startswith("⚠")
     cv.save_model(small_net_to_save(), tmp_path / "net.safetensors", ["a", "b"], cv.InputSpec())
-    offer.chosen.emit(str(tmp_path / "net.safetensors"))
+    offer.chosen.emit([str(tmp_path / "net.safetensors")])
     settle(qtbot, session)
     assert said[-1] == "net.safetensors is loaded."
     assert not offer.isVisible()

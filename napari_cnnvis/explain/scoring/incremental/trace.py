@@ -83,6 +83,7 @@ def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
             _without_dropout(program.graph)
             if any(_writes(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
+            _without_casts(program.graph)
             _plain_batch_norms(program.graph)
             _slices_of_splits(program.graph)
             _maxima_alone(program.graph)
@@ -166,6 +167,17 @@ def _without_dropout(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         name = getattr(getattr(node.target, "_schema", None), "name", "")
         if name.endswith(("dropout", "dropout_")) and len(node.args) == 3 and not node.args[2]:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
+def _without_casts(graph: fx.Graph) -> None:
+    """Take out changes from one floating type to another: all is computed in one type."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or called(node) not in ("to", "_to_copy", "type_as"):
+            continue
+        before, after = node.args[0].meta.get("val"), node.meta.get("val")
+        if before is not None and before.is_floating_point() and after.is_floating_point():
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
 
