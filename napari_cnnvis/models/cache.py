@@ -75,10 +75,15 @@ class CheckpointCache:
     ----------
     size : int
         How many.
+
+    Attributes
+    ----------
+    tried : Recipe
+        How the last checkpoint was taken, whether it could be loaded or not.
     """
 
     def __init__(self, size: int = 2) -> None:
-        self._size = size
+        self._size, self.tried = size, Recipe()
         self._opened: OrderedDict[tuple[Any, ...], OpenedCheckpoint] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -117,6 +122,7 @@ class CheckpointCache:
             recipe = remembered(digest)
         if more:
             recipe = replace(recipe, more_files=tuple(map(str, more)))
+        self.tried = recipe
         files = [path, *(path.parent / file for file in recipe.more_files)]
         digests = [digest, *(file_hash(file, cancel) for file in files[1:])]
         opened = self._open(files, digests, recipe, trust)

@@ -35,17 +35,30 @@ def match_file(module: nn.Module, file: CheckpointFile) -> WeightMatch:
         )
         return _noted(match_weights(module, _union(placed)), *said)
     first = match_weights(module, file.state)
-    if first.fits or not file.others:
+    if first.fits:
         return first
     for place, state in list(file.others.items())[:_MOST_ENTRIES]:
         match = match_weights(module, dict(state))
         if match.fits:
             return _noted(match, f"only the weights of its entry '{place or 'itself'}' fit")
     together = {"": file.state, **file.others}
-    placed = joined(module, together, False) if len(together) <= _MOST_ENTRIES else None
-    if placed is None:
-        return first
-    return _noted(match_weights(module, _union(placed)), "weights of several entries put together")
+    placed = joined(module, together, False) if 1 < len(together) <= _MOST_ENTRIES else None
+    if placed is not None:
+        match = match_weights(module, _union(placed))
+        return _noted(match, "weights of several entries put together")
+    return _of_part(module, file.state) or first
+
+
+def _of_part(module: nn.Module, state: State) -> WeightMatch | None:
+    """The weights of a part of the network, with what to do about the rest; None if they are none."""
+    where, placed = next(_places("", state, _tensors(module)), ("", {}))
+    if not where:
+        return None
+    advice = (
+        f"The file holds the network's '{where}' only: give the file with the rest as well, "
+        "load_model([file, other_file]), --more-files, or the panel's field 'Further files'."
+    )
+    return replace(match_weights(module, placed), advice=advice)
 
 
 def joined(
@@ -74,7 +87,7 @@ def joined(
     >>> [(name, where) for name, where, _ in joined(net, files)]
     [('best', 'head'), ('encoder', 'body')]
     """
-    expected = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    expected = _tensors(module)
     needed = frozenset(k for k in expected if not is_counter(k))
     choices = []
     for name, part in parts.items():
@@ -84,6 +97,10 @@ def joined(
         elif use_all:
             return None
     return _cover(choices, needed, use_all)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
 
 
 def _places(name: str, part: State, expected: State) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -117,11 +117,11 @@ class ProbedNetwork:
             try:
                 self.spec, self.notes = self._fitting(spec)
                 return
-            except WrongArguments as exc:
+            except ComputeError as exc:
+                another_way = isinstance(exc, WrongArguments) or call.extra
+                if first is None and not another_way:
+                    raise
                 first = first or exc
-            except ComputeError:
-                if first is None:
-                    raise  # else of a call that was only tried
         assert first is not None
         raise first
 

@@ -35,6 +35,8 @@ class WeightMatch:
         Two names of what is one tensor in the network, but two in the file.
     notes : tuple of str
         What was done to the names.
+    advice : str
+        What to do instead of naming another network.
     """
 
     state: dict[str, Tensor]
@@ -45,6 +47,7 @@ class WeightMatch:
     not_finite: tuple[str, ...]
     torn: tuple[str, ...]
     notes: tuple[str, ...]
+    advice: str = ""
 
     @property
     def fits(self) -> bool:
@@ -59,7 +62,8 @@ class WeightMatch:
 
     def problem(self) -> str:
         """What is wrong and what to do, as sentences; "" if all is well."""
-        parts, remedy = [], "Name the network that these weights were saved from."
+        parts = []
+        remedy = self.advice or "Name the network that these weights were saved from."
         if self.missing:
             parts.append(
                 f"{len(self.missing)} of {self.expected} weights {_are(self.missing)} missing"

@@ -98,3 +98,47 @@ def test_a_whole_network_loads_if_trusted(tmp_path, plain):
     model = load_model(path, device="cpu", trust=True)
     assert model.target_layers == ["0", "1"]
     assert model.notes
+
+
+BEHIND = {
+    "module": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "two prefixes": lambda state: {f"model.net.{k}": v for k, v in state.items()},
+    "a wrapper inside": lambda state: {f"net._orig_mod.{k}": v for k, v in state.items()},
+    "beside a loss": lambda state: {
+        **{f"model.{k}": v for k, v in state.items()},
+        "loss.weight": torch.ones(2),
+    },
+    "beside a metric and an averaged copy's counter": lambda state: {
+        "n_averaged": torch.tensor(5),
+        **{f"module.model.{k}": v for k, v in state.items()},
+        "module.metric.total": torch.ones(3),
+    },
+    "own prefix": lambda state: {f"classifier_3d.{k}": v for k, v in state.items()},
+}
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("case", BEHIND)
+def test_networks_are_recognised_behind_prefixes_and_beside_other_weights(
+    tmp_path, net, case, ending
+):
+    module = trained(net, n_classes=3)
+    path = tmp_path / f"net{ending}"
+    content = {k: v.clone() for k, v in BEHIND[case](module.state_dict()).items()}
+    (torch.save if ending == ".pt" else save_file)(content, path)
+    model = load_model(path, device="cpu")
+    assert type(model.module) is net
+    assert_same_weights(model.module, module)
+
+
+@pytest.mark.parametrize("case", BEHIND)
+def test_networks_of_monai_are_suggested_behind_prefixes(tmp_path, case):
+    nets = pytest.importorskip("monai.networks.nets")
+    module = nets.resnet10(spatial_dims=3, n_input_channels=1, num_classes=3)
+    path = saved(BEHIND[case](module.state_dict()), tmp_path / "net.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, device="cpu")
+    assert caught.value.suggestion.startswith("monai.networks.nets:resnet10(")
+    model = load_model(path, device="cpu", arch=caught.value.suggestion)
+    assert_same_weights(model.module, module)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from napari_cnnvis.errors import CheckpointError
-from napari_cnnvis.models.weight_names import named
 from napari_cnnvis.models.weights import load_weights, match_weights
 
 
@@ -139,10 +138,3 @@ def test_double_precision_is_narrowed():
     module = Net()
     assert put(module, given) == ()
     assert module.head.weight.dtype == torch.float32
-
-
-def test_names_in_few_words():
-    assert named(("a.b",)) == "a.b"
-    assert named(("a.b.c", "a.b.d")) == "all start with 'a.b.'"
-    assert named(("a", "b", "c")) == "a, b, c"
-    assert named(("a", "b", "c", "d")) == "a, b, c and 1 more"

@@ -130,8 +130,7 @@ class NetworkBox(QGroupBox):
         self._session.load(path, recipe, trust)
 
     def _on_chosen(self, paths: list[str]) -> None:
-        self.load(paths if len(paths) > 1 else paths[0])
-        self.settings.show_more_files(paths[1:])
+        self.load(paths)
 
     def forget(self) -> None:
         """Unload the network."""
@@ -158,6 +157,7 @@ class NetworkBox(QGroupBox):
         error = self._session.jobs.error
         if self.loaded is None and self.path is not None:
             self.more.setChecked(True)
+            self.settings.show_tried(self._session.opened.tried)
         if suggestion := getattr(error, "suggestion", ""):
             self.settings.suggest(suggestion)
         fits = getattr(error, "fits", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -135,15 +134,25 @@ class ModelSettings(QFrame):
         self.kind.setCurrentIndex(self.kind.findData(recipe.output))
         names = recipe.class_names or model.class_names
         self.classes.setText(", ".join(names))
-        self.show_more_files(model.more_files)
-        self.scores.setText(model.scores)
-        self.extra.setText(written_extra(model.extra))
+        self._show_said(model)
         self.input.show_spec(model.input_spec)
         self.offer(None)
 
-    def show_more_files(self, paths: Iterable[str]) -> None:
-        """Fill in the files with weights besides the one that was chosen."""
-        self.more_files.setText("; ".join(paths))
+    def show_tried(self, recipe: Recipe) -> None:
+        """Fill the form with how a checkpoint was taken that could not be loaded so."""
+        if recipe.arch:
+            self.suggest(recipe.arch)
+        self._show_said(recipe)
+        self.kind.setCurrentIndex(self.kind.findData(recipe.output))
+        self.classes.setText(", ".join(recipe.class_names))
+        if recipe.input_spec is not None:
+            self.input.show_spec(recipe.input_spec)
+
+    def _show_said(self, said: Any) -> None:
+        """What a recipe and a model have alike."""
+        self.more_files.setText("; ".join(said.more_files))
+        self.scores.setText(said.scores)
+        self.extra.setText(written_extra(said.extra))
 
     def suggest(self, arch: str) -> None:
         """Fill in an architecture; it counts as the user's own only once he edits it."""

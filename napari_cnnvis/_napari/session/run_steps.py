@@ -40,11 +40,28 @@ class BuiltHierarchy:
         return data is self.data and bool(same)
 
 
-def new_cache() -> Any:
-    """A `CheckpointCache`."""
-    from napari_cnnvis.models.cache import CheckpointCache
+class OpenedCheckpoints:
+    """A `CheckpointCache` that is imported when it is first used."""
 
-    return CheckpointCache()
+    def __init__(self) -> None:
+        self._cache: Any = None
+
+    @property
+    def tried(self) -> Recipe:
+        """How the last checkpoint was taken, whether it could be loaded or not."""
+        return Recipe() if self._cache is None else self._cache.tried
+
+    def load(self, *given: Any) -> Any:
+        """See `CheckpointCache.load`."""
+        from napari_cnnvis.models.cache import CheckpointCache
+
+        self._cache = self._cache or CheckpointCache()
+        return self._cache.load(*given)
+
+    def clear(self) -> None:
+        """Forget every network."""
+        if self._cache is not None:
+            self._cache.clear()
 
 
 def made_in_python(model: Any) -> Any:

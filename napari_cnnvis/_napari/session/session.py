@@ -15,11 +15,11 @@ from napari_cnnvis._napari.session.rerun import Rerun, plan_rerun
 from napari_cnnvis._napari.session.run_result import RunResult
 from napari_cnnvis._napari.session.run_steps import (
     BuiltHierarchy,
+    OpenedCheckpoints,
     described,
     head_or_none,
     loaded_by,
     made_in_python,
-    new_cache,
     numbered,
     run_request,
     scored,
@@ -64,6 +64,8 @@ class Session(QObject):
         Voxels of the network's input.
     result : RunResult or None
         What the last run of the scan gave.
+    opened : OpenedCheckpoints
+        The networks that were loaded last, and how the last one was taken.
     map : ShownMap
         The last map in the viewer.
     heads : ScanHeads
@@ -99,12 +101,11 @@ class Session(QObject):
         self._viewer = viewer
         self._tickets = itertools.count()
         self._users: set[int] = set()
-        self._cache: Any = None
+        self.opened = OpenedCheckpoints()
         self._pending: Rerun | None = None
         self._hierarchy: BuiltHierarchy | None = None
         self._running_data: Any = None
-        #: no panel uses it any more
-        self.closed = False
+        self.closed = False  #: no panel uses it any more
         #: the last job failed, and none was started since
         self.failing = False
         self.loaded: Any = None
@@ -143,7 +144,8 @@ class Session(QObject):
         if not self._users:
             self.jobs.close()
             self.heads.close()
-            self.loaded = self._cache = self._pending = self._hierarchy = None
+            self.loaded = self._pending = self._hierarchy = None
+            self.opened.clear()
             self.closed = True
             self.deleteLater()  # here, not where Python happens to collect it
 
@@ -224,8 +226,7 @@ class Session(QObject):
             self._forget_scan()
             self.model_changed.emit()
         shape = None if self.scan is None else shape_of(self.scan)
-        self._cache = self._cache or new_cache()
-        cache, device = self._cache, preference("device")
+        cache, device = self.opened, preference("device")
 
         def job(progress: Any, cancel: Any) -> Any:
             return loaded_by(cache, paths, recipe, trust, device, shape, cancel)
@@ -242,8 +243,7 @@ class Session(QObject):
         if self.jobs.busy:
             return
         self.loaded = self.path = None
-        if self._cache is not None:
-            self._cache.clear()
+        self.opened.clear()
         self._forget_scan()
         self.model_changed.emit()
 

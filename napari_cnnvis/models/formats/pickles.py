@@ -349,7 +349,7 @@ def _load_trusted(path: Path) -> Any:
             f"{path} needs Python code that is not installed here ({exc}). Install that package, or "
             "save model.state_dict() where it is and name the network: arch='module:callable(...)'."
         ) from exc
-    except Exception as exc:  # the file's code can raise anything
+    except (Exception, SystemExit) as exc:  # the file's code can raise anything
         raise CheckpointError(
             f"{path} is not a checkpoint that can be read, its Python code fails here, or it is "
             f"incomplete ({shortened(f'{type(exc).__name__}: {exc}', 150)}); copy or download it again, or "

@@ -246,6 +246,45 @@ def test_trust_without_its_code_is_a_plain_sentence(tmp_path, plain, theirs, mis
     assert "state_dict()" in text
 
 
+class FailsHere:
+    """A setting whose code works on another system only."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return _raise, (self.error,)
+
+
+def _raise(error):
+    raise {
+        "path": NotImplementedError("cannot instantiate 'WindowsPath' on your system"),
+        "import": ImportError("No module named 'wandb'"),
+        "attribute": AttributeError("'Settings' object has no attribute 'rate'"),
+        "type": TypeError("__init__() missing 1 required positional argument: 'rate'"),
+        "exit": SystemExit("no licence"),
+    }[error]
+
+
+@pytest.mark.parametrize("error", ["path", "import", "attribute", "type", "exit"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_trust_never_makes_a_readable_file_unreadable(tmp_path, error, zipped):
+    content = {"state_dict": weights(), "config": {"root": FailsHere(error)}}
+    path = saved(content, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    plain, trusted = read_file(path), read_file(path, trust=True)
+    assert same(plain.state, trusted.state)
+    assert "its Python code failed, so that only its weights were read" in trusted.notes
+
+
+@pytest.mark.parametrize("error", ["path", "type"])
+def test_a_trusted_network_whose_code_fails_loads_with_its_architecture(tmp_path, theirs, error):
+    net = theirs.Net()
+    net.settings = FailsHere(error)
+    path = saved(net, tmp_path / "net.pt")
+    model = load_model(path, "cpu", arch=theirs.Net(), trust=True)
+    assert same(model.module.state_dict(), net.state_dict())
+
+
 def test_stand_ins_remember_their_name_and_do_nothing(tmp_path, theirs):
     content = {"s": theirs.Settings(0.5), "l": theirs.Listing([1, 2])}
     path = saved(content, tmp_path / "net.pt")
