@@ -37,6 +37,15 @@ class AgeNet(nn.Sequential):
     def __init__(self):
         layers = [nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1)]
         super().__init__(*layers, nn.Flatten(), nn.Linear(4, 1))
+
+
+class TwoPartNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = make_net(width=8)[:4], nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
 """
 
 
@@ -153,6 +162,9 @@ def prepared(tmp_path_factory):
     torch.manual_seed(0)
     torch.save(spaces["make_net"](width=16).state_dict(), folder / "net.pt")
     torch.save(spaces["AgeNet"]().state_dict(), folder / "age.pt")
+    two_parts = spaces["TwoPartNet"]()
+    for part in ("backbone", "head"):
+        torch.save(getattr(two_parts, part).state_dict(), folder / f"{part}.pth")
     nets = pytest.importorskip("monai.networks.nets")
     # with global average pooling and one linear layer, so that CAM applies
     small = {"init_features": 4, "growth_rate": 2, "block_config": (1, 1)}

@@ -116,7 +116,7 @@ def load_model(
         The project's ``.safetensors``; a PyTorch state dict (``.pt``, ``.pth``,
         ``.ckpt``; Lightning and ``state_dict`` wrappers, ``module.`` and ``model.``
         prefixes are undone); a TorchScript program; a ``torch.export`` program
-        (``.pt2``); a MONAI bundle (folder or zip); a ClinicaDL MAPS folder; or the
+        (``.pt2``); an ``.onnx`` file (extra ``onnx``); a MONAI bundle (folder or zip); a ClinicaDL MAPS folder; or the
         reference's Lasagne ``.npz``. Files that hold parts of one network, such as
         ``["backbone.pth", "head.pth"]``, are given together; where in the network each
         belongs is found from names and shapes.

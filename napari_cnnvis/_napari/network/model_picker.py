@@ -14,7 +14,9 @@ from napari_cnnvis.sample_data import sample_networks
 
 __all__ = ["ModelPicker"]
 
-_FILTER = "Checkpoints (*.safetensors *.pt *.pth *.ckpt *.pt2 *.ts *.npz *.zip);;All files (*)"
+_FILTER = (
+    "Checkpoints (*.safetensors *.pt *.pth *.ckpt *.pt2 *.ts *.npz *.onnx *.zip);;All files (*)"
+)
 
 
 class ModelPicker(QWidget):
@@ -30,7 +32,7 @@ class ModelPicker(QWidget):
         self.browse = QToolButton()
         self.browse.setText("Browse…")
         self.browse.setToolTip(
-            "A .safetensors, PyTorch .pt/.pth/.ckpt, TorchScript, .pt2 or Lasagne .npz file, or the zip "
+            "A .safetensors, PyTorch .pt/.pth/.ckpt, TorchScript, .pt2, ONNX or Lasagne .npz file, or the zip "
             "of a MONAI bundle; several at once if they hold parts of one network. Drop a folder here for "
             "a MONAI bundle or a ClinicaDL MAPS."
         )

@@ -30,7 +30,7 @@ def read_one_file(path: Path, trust: bool = False) -> CheckpointFile:
     Parameters
     ----------
     path : Path
-        ``.safetensors``, ``.npz``, ``.pt2``, TorchScript, or a PyTorch file.
+        ``.safetensors``, ``.npz``, ``.pt2``, ``.onnx``, TorchScript, or a PyTorch file.
     trust : bool
         Allow a PyTorch file to run the Python code in it.
 
@@ -49,6 +49,11 @@ def read_one_file(path: Path, trust: bool = False) -> CheckpointFile:
 def _read_plain(path: Path, trust: bool) -> CheckpointFile:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix == ".onnx":
+        from napari_cnnvis.models.formats.onnx_file import read_onnx
+
+        module, header, notes = read_onnx(path)
+        return CheckpointFile(path, module=module, header=header, notes=notes, kind="ONNX program")
     members = zip_members(path)
     if path.suffix == ".npz":
         return CheckpointFile(path, arrays=read_lasagne(path), kind="Lasagne arrays")
