@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -21,7 +22,7 @@ from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.calling import PLAIN, Call
 from napari_cnnvis.models.execution import inspecting, keep_in_place, plain_errors
 from napari_cnnvis.models.layouts import LayerGrid, Layout
-from napari_cnnvis.models.operations import OperationTracker
+from napari_cnnvis.models.operations import OperationTracker, Work
 from napari_cnnvis.models.restoring import out_of_place, without_values
 from napari_cnnvis.models.scores import Part, parts_of_output
 
@@ -81,7 +82,7 @@ class NetworkLayers:
     ("softmax", "log_softmax", "sigmoid" or ""); ``squashes`` says whether anything may have made
     probabilities, ``random`` whether random numbers were drawn. ``multiply_adds`` is the work of
     one pass, ``effort`` the same with more weight on convolutions of few channels, which are
-    slower, ``written_bytes`` the size of all maps that it makes, ``peak_bytes`` the largest pair
+    slower, ``work`` the same for each operation, ``written_bytes`` the size of all maps that it makes, ``peak_bytes`` the largest pair
     of outputs that are needed at once.
     """
 
@@ -99,6 +100,14 @@ class NetworkLayers:
     multiply_adds: float = 0.0
     written_bytes: float = 0.0
     effort: float = 0.0
+    work: tuple[Work, ...] = ()
+
+    def share_of(self, sizes: np.ndarray) -> float:
+        """Which share of a pass boxes of (n, 3) voxels can change at most, on average; roughly."""
+        if not self.multiply_adds:
+            return 1.0
+        changed = sum(w.multiply_adds * float(w.share_of(sizes).mean()) for w in self.work)
+        return changed / self.multiply_adds
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +174,7 @@ def find_layers(
         tracker.multiply_adds,
         tracker.written_bytes,
         tracker.effort,
+        tuple(tracker.work),
     )
 
 

@@ -23,7 +23,7 @@ from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
 from napari_cnnvis.models.number_types import check_initialised
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.models.probing import probed
-from napari_cnnvis.models.rows import rows_are_independent
+from napari_cnnvis.models.rows import Rows
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.scan.conform import Conformed, InputSpec, conform
 from napari_cnnvis.scan.volume import Scan
@@ -129,7 +129,7 @@ class Model:
             arrange_weights(self.module)
         self.arch, self.path, self.more_files = arch or "", path or "", tuple(more_files)
         self.training = dict(training or {})
-        self._independent: dict[tuple[int, ...], bool] = {}
+        self._rows = Rows(lambda x: self.logits(self.arranged(x)))
         self.input_spec = self._probed.spec
         self.extra, self.scores = self._probed.call.values, scores or ""
         #: how the network is run to its scores
@@ -187,6 +187,7 @@ class Model:
         changed = copy.copy(self)
         changed.reading = replace(self.reading, call=call)
         changed.extra = call.values
+        changed._rows = Rows(lambda x: changed.logits(changed.arranged(x)))
         return changed
 
     def for_row(self, columns: Mapping[str, str]) -> Model:
@@ -344,12 +345,11 @@ class Model:
         ComputeError
             If the network cannot run on `x`.
         """
-        shape = tuple(x.shape)
-        if shape not in self._independent:
-            self._independent[shape] = rows_are_independent(
-                lambda inputs: self.logits(self.arranged(inputs)), x
-            )
-        return self._independent[shape]
+        return self._rows.are_independent(x)
+
+    def pass_seconds(self, x: torch.Tensor) -> float:
+        """How long one pass takes, measured on `x` (1, c, i, j, k) the first time."""
+        return self._rows.seconds(x)
 
     def predict(self, volume: Scan) -> np.ndarray:
         """Class probabilities of a scan.

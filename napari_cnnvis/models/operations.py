@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -12,7 +14,33 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from napari_cnnvis.models.following import follow, is_mixing
 from napari_cnnvis.models.tensor_axes import Place
 
-__all__ = ["OperationTracker"]
+__all__ = ["OperationTracker", "Work"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The multiply-adds of one operation, and what its cells depend on.
+
+    Attributes
+    ----------
+    multiply_adds : float
+    step, reach : tuple of float
+        Input voxels from cell to cell, and those that each cell sees, along each axis; empty if
+        they depend on all of the scan, or that is not known.
+    cells : tuple of int
+    """
+
+    multiply_adds: float
+    step: tuple[float, ...] = ()
+    reach: tuple[float, ...] = ()
+    cells: tuple[int, ...] = ()
+
+    def share_of(self, sizes: np.ndarray) -> np.ndarray:
+        """Which share of it boxes of (n, 3) voxels can change."""
+        if not self.step:
+            return np.ones(len(sizes))
+        touched = (sizes + np.array(self.reach)) / np.array(self.step)
+        return np.minimum(1, touched / np.array(self.cells)).prod(axis=1)
 
 
 class OperationTracker(TorchDispatchMode):
@@ -30,9 +58,12 @@ class OperationTracker(TorchDispatchMode):
         self.multiply_adds = 0.0
         self.written_bytes = 0.0
         self.effort = 0.0
+        self.work: list[Work] = []
         #: names of the operations in their order, and the number of the last that adds up over cells
         self.operations: list[str] = []
         self.last_mixing = 0
+        #: whether all cells of some map went into what follows
+        self._gathered = False
         #: whether what may make probabilities, or draws random numbers, was carried out
         self.squashes = self.random = False
 
@@ -53,7 +84,6 @@ class OperationTracker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         output = result[0] if isinstance(result, tuple | list) and result else result
-        self._count(func, args, output)
         name = func.overloadpacket.__name__.removesuffix("_")
         self.operations.append(name)
         self.squashes |= name in _SQUASHING and not _is_5d(output)
@@ -66,6 +96,8 @@ class OperationTracker(TorchDispatchMode):
                 made_by = self._made_by.get(args[0], "")
             self._made_by[output] = made_by
         self._follow(name, args, result)
+        self._gathered |= _gathers(name, args, self.place)
+        self._count(func, args, output)
         if _is_5d(output):
             first = next(_tensors(args), output)
             bytes_here = sum(t.numel() * t.element_size() for t in (first, output))
@@ -86,12 +118,38 @@ class OperationTracker(TorchDispatchMode):
             weight = args[1]
             cells = args[0].shape if args[6] else output.shape
             work = float(weight[0].numel() * cells[1] * cells[2:].numel())
-            self.multiply_adds += work
+            self._add(work, output)
             self.effort += work * min(8, max(1, 24 / weight.shape[1]))
         elif func in (aten.mm.default, aten.bmm.default):
-            self.multiply_adds += float(output.numel() * args[0].shape[-1])
+            self._add(float(output.numel() * args[0].shape[-1]), output)
         elif func is aten.addmm.default:
-            self.multiply_adds += float(output.numel() * args[1].shape[-1])
+            self._add(float(output.numel() * args[1].shape[-1]), output)
+
+    def _add(self, work: float, output: torch.Tensor) -> None:
+        self.multiply_adds += work
+        place = self.place(output)
+        layout = None if place is None or self._gathered else place.layout()
+        if layout is None or layout.grid is None:
+            self.work.append(Work(work))
+        else:
+            grid = layout.grid
+            self.work.append(Work(work, grid.step, grid.size, layout.shape[1:]))
+
+
+def _gathers(name: str, args: Any, place_of: Any) -> bool:
+    """Whether an operation takes all cells of a map: a mean, a norm's statistics, attention."""
+    place = next((p for t in _tensors(args) if (p := place_of(t)) is not None), None)
+    if place is None or not place.counts:
+        return False
+    if name == "native_batch_norm":
+        return bool(args[5])  # in training, as of InstanceNorm
+    return name in _GATHERING or name.startswith(("_scaled_dot", "_native_multi", "_transformer"))
+
+
+_GATHERING = {
+    *("mean", "sum", "amax", "amin", "var_mean", "var", "std", "_adaptive_avg_pool3d"),
+    *("native_group_norm", "adaptive_max_pool3d", "bmm", "_softmax"),
+}
 
 
 _LAST = {

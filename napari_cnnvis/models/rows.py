@@ -1,7 +1,8 @@
-"""Whether a network's output for one scan depends on what else is in the batch."""
+"""Whether a network's output for one scan depends on what else is in the batch, and how long one takes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -9,45 +10,83 @@ import torch
 from napari_cnnvis.errors import ComputeError
 from napari_cnnvis.models.scores import LostRows
 
-__all__ = ["rows_are_independent"]
+__all__ = ["Rows"]
 
 #: difference from single passes, relative to the largest output, that is rounding
 _ROUNDING = 1e-4
 _SMALLEST = 1e-6
 
 
-def rows_are_independent(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> bool:
-    """Compare a batch of two inputs with both by themselves.
-
-    The second one is far from the first, so that whatever is shared between rows (a mean, a
-    deviation, an order) moves a lot.
+class Rows:
+    """What is known of a network's passes, by the input's shape; each is tried once.
 
     Parameters
     ----------
     run : callable
         Inputs (n, c, i, j, k) to outputs (n, n_outputs).
-    x : Tensor, shape (1, c, i, j, k)
-
-    Returns
-    -------
-    bool
-        False also if two inputs do not give two rows. True also if a batch of two cannot be run
-        at all; who sends batches has to cope with that anyway.
-
-    Raises
-    ------
-    ComputeError
-        If `x` cannot be run by itself.
     """
-    other = x.flip((2, 3, 4)) * 0.5 + x.amax() * 0.25
-    single = torch.cat([run(one) for one in (x, other)])
-    try:
-        together = run(torch.cat([x, other]))
-    except LostRows:
-        return False
-    except ComputeError:
-        return True
-    if together.shape != single.shape:
-        return False
-    largest = float(single.abs().amax())
-    return bool((together - single).abs().amax() <= _ROUNDING * largest + _SMALLEST)
+
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._run = run
+        self._independent: dict[tuple[int, ...], bool] = {}
+        self._seconds: dict[tuple[int, ...], float] = {}
+
+    def are_independent(self, x: torch.Tensor) -> bool:
+        """Compare a batch of two inputs with both by themselves.
+
+        The second one is far from the first, so that whatever is shared between rows (a mean, a
+        deviation, an order) moves a lot.
+
+        Parameters
+        ----------
+        x : Tensor, shape (1, c, i, j, k)
+
+        Returns
+        -------
+        bool
+            False also if two inputs do not give two rows. True also if a batch of two cannot be
+            run at all; who sends batches has to cope with that anyway.
+
+        Raises
+        ------
+        ComputeError
+            If `x` cannot be run by itself.
+        """
+        shape = tuple(x.shape)
+        if shape not in self._independent:
+            self._independent[shape] = self._compare(x)
+        return self._independent[shape]
+
+    def seconds(self, x: torch.Tensor) -> float:
+        """How long a pass of one input takes here.
+
+        Raises
+        ------
+        ComputeError
+            If it cannot be run.
+        """
+        if tuple(x.shape) not in self._seconds:
+            self._single(x)
+        return self._seconds[tuple(x.shape)]
+
+    def _single(self, x: torch.Tensor) -> torch.Tensor:
+        began, shape = time.perf_counter(), tuple(x.shape)
+        output = self._run(x)
+        output.sum().item()  # waits for the device
+        seconds = time.perf_counter() - began
+        self._seconds[shape] = min(seconds, self._seconds.get(shape, seconds))
+        return output
+
+    def _compare(self, x: torch.Tensor) -> bool:
+        other = x.flip((2, 3, 4)) * 0.5 + x.amax() * 0.25
+        single = torch.cat([self._single(one) for one in (x, other)])
+        try:
+            together = self._run(torch.cat([x, other]))
+        except LostRows:
+            return False
+        except ComputeError:
+            return True
+        if together.shape != single.shape:
+            return False
+        largest = float(single.abs().amax())
+        return bool((together - single).abs().amax() <= _ROUNDING * largest + _SMALLEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from napari_cnnvis.explain.scoring.incremental.engine import IncrementalScorer, 
 from napari_cnnvis.explain.scoring.incremental.trace import CannotTrace, trace
 from napari_cnnvis.explain.scoring.occlusions import Occlusions, Subset
 from napari_cnnvis.explain.scoring.window_passes import WindowScorer
+from napari_cnnvis.explain.scoring.worth import PassTimes
 from napari_cnnvis.models.execution import OutOfMemory
 from napari_cnnvis.models.model import Model
 
@@ -115,8 +117,14 @@ def choose_scorer(
         return full(_NOT_TOGETHER, 1)
     if engine == "full":
         return full("as asked for")
+    timed = engine == "auto" and precision == "single"
+    times = PassTimes(model, clean, occlusions.boxes)
+    if timed and not times.may_pay():
+        return full("working out what each region changes would take longer than it saves")
     try:
+        began = time.perf_counter()
         program = classify(trace(model.module, clean, model.reading))
+        times.traced(time.perf_counter() - began)
         needed = kept_bytes(program, clean)
         free = _free_memory(clean.device)
         if needed > _MEMORY * free:
@@ -127,10 +135,18 @@ def choose_scorer(
         scorer = IncrementalScorer(program, clean.to(_dtype(clean, precision)))
         cones = scorer.cones(occlusions.boxes)
         work, full_work = cones.multiply_adds(), program.work * len(occlusions.boxes)
-        if engine == "auto" and precision == "single" and work.sum() > _NOT_WORTH * full_work:
+        if timed and work.sum() > _NOT_WORTH * full_work:
             return full(f"computing only what changes would not be cheaper{_why(program)}")
-        probes = Subset(occlusions, _probes(work))
-        difference = _largest_difference(scorer, FullPassScorer(model, clean, 1), probes)
+        chosen = _probes(work, times.probes)
+        probes = Subset(occlusions, chosen)
+        began = time.perf_counter()
+        ours = _logits(scorer, probes)
+        seconds = time.perf_counter() - began
+        if timed and not times.pays(seconds, work, chosen):
+            return full(
+                f"computing only what changes took longer where it was tried{_why(program)}"
+            )
+        difference = float(np.abs(ours - _logits(FullPassScorer(model, clean, 1), probes)).max())
     except CannotTrace as exc:
         return full(str(exc))
     except OutOfMemory:
@@ -144,10 +160,10 @@ def choose_scorer(
                 f"computing only what changes gave other results (by {difference:.1e}) for this "
                 "network"
             )
-    times = full_work / max(work.sum(), 1)
+    fewer = full_work / max(work.sum(), 1)
     n, several = len(probes.boxes), len(probes.boxes) > 1
     text = (
-        f"Only what a region can change was computed: {times:.{times < 10:d}f} times fewer "
+        f"Only what a region can change was computed: {fewer:.{fewer < 10:d}f} times fewer "
         f"multiply-adds than full passes. {n} region{'s, the largest among them,' * several} computed "
         f"both ways differ{'s' * (not several)} by {difference:.1e} at most (logits)."
     )
@@ -175,18 +191,17 @@ def _by_windows(
     return scorer, EngineReport("windows", text, passes * work, every * work, 0.0)
 
 
-def _probes(work: np.ndarray) -> np.ndarray:
-    """Regions to compute both ways: of little, of middling and of much work, and the largest."""
+def _probes(work: np.ndarray, most: int) -> np.ndarray:
+    """Regions to compute both ways: the largest, and of middling, of much and of little work."""
     order, n = np.argsort(work, kind="stable"), len(work)
-    return np.unique(order[[n // 10, n // 2, n * 9 // 10, n - 1]])
+    return np.unique(order[[n - 1, n // 2, n * 9 // 10, n // 10][:most]])
 
 
-def _largest_difference(a: RegionScorer, b: RegionScorer, occlusions: Occlusions) -> float:
-    logits = np.empty((2, len(occlusions.boxes), len(a.clean_logits)), np.float32)
-    for which, scorer in enumerate((a, b)):
-        for members, scores in scorer.score(occlusions):
-            logits[which, members] = scores
-    return float(np.abs(logits[0] - logits[1]).max())
+def _logits(scorer: RegionScorer, occlusions: Occlusions) -> np.ndarray:
+    logits = np.empty((len(occlusions.boxes), len(scorer.clean_logits)), np.float32)
+    for members, scores in scorer.score(occlusions):
+        logits[members] = scores
+    return logits
 
 
 def _dtype(clean: Tensor, precision: str) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import warnings
 from dataclasses import dataclass
@@ -71,26 +72,11 @@ def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
         If what the network does depends on the values of its input, or it calls
         what ``torch.export`` does not know.
     """
-    from torch.export import Dim, export  # slow to import
-
     two = torch.empty((2, *example.shape[1:]), dtype=example.dtype, device=example.device)
-    try:
-        with warnings.catch_warnings(), inspecting(module), torch.no_grad(), ThroughCuts():
-            warnings.simplefilter("ignore")  # torch.export warns about its own code
-            program = export(
-                _Scores(module, reading), (two,), dynamic_shapes=({0: Dim.AUTO},), strict=False
-            )
-            _without_dropout(program.graph)
-            if any(_writes(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
-            _without_casts(program.graph)
-            _plain_batch_norms(program.graph)
-            _slices_of_splits(program.graph)
-            _maxima_alone(program.graph)
-    except MethodError as exc:
-        raise CannotTrace("it does not give one row of scores for each scan") from exc
-    except Exception as exc:  # torch.export raises whatever the network's code raises
-        raise CannotTrace(f"its code cannot be traced ({_first_sentence(exc)})") from exc
+    program = _exported(module, reading, two, strict=False)
+    if _has_fixed_batch(program):  # as by len(x), which torch follows only when it reads the code
+        with contextlib.suppress(CannotTrace):
+            program = _exported(module, reading, two, strict=True)
     signature = program.graph_signature
     if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
         raise CannotTrace("it has more than one input or output")
@@ -125,6 +111,35 @@ def trace(module: nn.Module, example: Tensor, reading: Reading) -> Trace:
     if str(shape_of(output)[0]) != str(shape_of(inputs[0])[0]):
         raise CannotTrace("it does not give one row of scores for each scan")
     return Trace(calls, inputs[0], output, constants)
+
+
+def _exported(module: nn.Module, reading: Reading, example: Tensor, strict: bool) -> Any:
+    """The program that ``torch.export`` makes, in a few plain operations."""
+    from torch.export import Dim, export  # slow to import
+
+    try:
+        with warnings.catch_warnings(), inspecting(module), torch.no_grad(), ThroughCuts():
+            warnings.simplefilter("ignore")  # torch.export warns about its own code
+            program = export(
+                _Scores(module, reading), (example,), dynamic_shapes=({0: Dim.AUTO},), strict=strict
+            )
+            _without_dropout(program.graph)
+            if any(_writes(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
+            _without_casts(program.graph)
+            _plain_batch_norms(program.graph)
+            _slices_of_splits(program.graph)
+            _maxima_alone(program.graph)
+    except MethodError as exc:
+        raise CannotTrace("it does not give one row of scores for each scan") from exc
+    except Exception as exc:  # torch.export raises whatever the network's code raises
+        raise CannotTrace(f"its code cannot be traced ({_first_sentence(exc)})") from exc
+    return program
+
+
+def _has_fixed_batch(program: Any) -> bool:
+    given = set(program.graph_signature.user_inputs)
+    return any(n.name in given and _fixed(shape_of(n)[0]) for n in program.graph.nodes)
 
 
 def shape_of(node: Any) -> tuple[Any, ...]:

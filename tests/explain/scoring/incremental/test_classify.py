@@ -164,9 +164,14 @@ def test_the_logits_may_be_handed_on(program_of, gap_net, calls):
     assert program.output is not program.trace.output
 
 
-def test_a_change_of_type_is_computed(program_of, calls):
+def test_a_change_from_one_floating_type_to_another_is_left_out(program_of, calls):
     net = calls(lambda x, c: c(x).double().mean((2, 3, 4)), conv())
-    assert kinds(program_of(net, SHAPE)) == ["Windowed", "Whole", "Whole"]
+    assert kinds(program_of(net, SHAPE)) == ["Windowed", "Whole"]
+
+
+def test_a_change_to_whole_numbers_is_computed(program_of, calls):
+    net = calls(lambda x, c: (8 * c(x)).int().float().mean((2, 3, 4)), conv())
+    assert len(program_of(net, SHAPE).operations) == 5
 
 
 def test_convolutions_of_one_voxel_keep_nothing(program_of, gap_net):
