@@ -165,6 +165,18 @@ def prepared(tmp_path_factory):
     two_parts = spaces["TwoPartNet"]()
     for part in ("backbone", "head"):
         torch.save(getattr(two_parts, part).state_dict(), folder / f"{part}.pth")
+    (folder / "alzheimer_net.py").write_text(blocks("python")["published"][0])
+    spaces = {}
+    exec(blocks("python")["published"][0], spaces)
+    for number in range(5):
+        net = spaces["AlzheimerNet"]()
+        torch.save(net.backbone.state_dict(), folder / f"backbone_cross{number}.pth")
+        torch.save(net.head.state_dict(), folder / f"ADD_cross{number}.pth")
+    mni = np.diag([-2.0, 2, 2, 1])  # of 2 mm: brought to 1 mm by the page's settings
+    mni[:3, 3] = 90, -126, -72
+    in_mni = np.zeros((91, 109, 91), np.float32)
+    in_mni[30:60, 40:70, 30:60] = 100 + 50 * (np.indices((30, 30, 30)) // 15).sum(0)
+    nib.save(nib.Nifti1Image(in_mni, mni), folder / "mni_scan.nii.gz")
     nets = pytest.importorskip("monai.networks.nets")
     # with global average pooling and one linear layer, so that CAM applies
     small = {"init_features": 4, "growth_rate": 2, "block_config": (1, 1)}

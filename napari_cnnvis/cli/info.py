@@ -21,6 +21,7 @@ def add_parser(commands: Any) -> None:
     )
     info.add_argument("--scan", help="estimate memory and time for this scan")
     info.add_argument("--layers", action="store_true", help="list every target layer")
+    info.add_argument("--weights", action="store_true", help="list the file's weights")
     info.add_argument("--json", action="store_true", help="print everything as JSON")
     add_model_options(info)
     info.set_defaults(run=_info)
@@ -49,6 +50,8 @@ def _info(options: argparse.Namespace) -> int:
         print(report.to_json())
     else:
         print(report)
+        for name, shape in report.tensors.items() if options.weights else ():
+            print(f"  {name}: {' x '.join(map(str, shape)) or 'a number'}")
         for layer in report.layers if options.layers else ():
             cells = " x ".join(map(str, layer.shape))
             star = "  (recommended)" if layer.name == report.recommended else ""

@@ -53,6 +53,8 @@ class CheckpointReport:
         The network's name, "" if it is not known.
     n_tensors, n_parameters : int
         Of the file and of the network.
+    tensors : dict of str to tuple of int
+        Names and shapes of the file's weights.
     matched, expected : int or None
         Tensors of the network that the file has, and that it needs; None if the file
         holds the network itself.
@@ -100,6 +102,7 @@ class CheckpointReport:
     architecture: str = ""
     n_tensors: int = 0
     n_parameters: int = 0
+    tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
     matched: int | None = None
     expected: int | None = None
     notes: tuple[str, ...] = ()
@@ -322,6 +325,7 @@ def _of_file(file: CheckpointFile) -> dict[str, Any]:
     return {
         "kind": file.kind,
         "n_tensors": len(tensors),
+        "tensors": {name: tuple(tensor.shape) for name, tensor in file.state.items()},
         "notes": file.notes,
         "channels": 0 if first is None else int(first.shape[1]),
         "n_outputs": 0 if last is None else int(last.shape[0]),

@@ -39,7 +39,8 @@ def unknown_network(file: CheckpointFile) -> UnknownNetwork:
     some = ", ".join(list(file.state)[:3])
     text = (
         f"{file.path} belongs to another network: none of {', '.join(ARCHITECTURES)} has weights "
-        f"called {some}, ... Name the network: arch='module:callable(arguments)', such as "
+        f"called {some}, ... Name the network (arch=... in Python, --arch on the command line, "
+        "'Architecture' in the panel) as module:callable(arguments), such as "
         "'monai.networks.nets:resnet18(spatial_dims=3, n_input_channels=1, num_classes=2)' or "
         "'my_nets.py:MyNet()'."
     )

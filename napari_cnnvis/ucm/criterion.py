@@ -87,5 +87,7 @@ def _thresholds(values: np.ndarray) -> np.ndarray:
     except ValueError:  # fewer than three values
         return np.empty(0)
     of = np.digitize(values, edges, right=True)
-    means = np.bincount(of, values) / np.bincount(of)
+    counts = np.bincount(of)
+    there = counts > 0  # of a few values some classes can be empty
+    means = np.bincount(of, values)[there] / counts[there]
     return (means[1:] + means[:-1]) / 2

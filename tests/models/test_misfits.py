@@ -28,7 +28,7 @@ def without(state, *names):
 
 
 MISFITS = {
-    "another network": (Wrapper().state_dict, "arch='module:callable(arguments)'"),
+    "another network": (Wrapper().state_dict, "as module:callable(arguments)"),
     "a missing weight": (lambda: without(changed(VoxVGG), "conv2a.bias"), SAVED_FROM),
     "a weight too many": (lambda: changed(VoxVGG, conv9=torch.ones(2)), SAVED_FROM),
     "a wrong shape": (lambda: changed(VoxVGG, **{"conv1b.weight": torch.ones(8, 8, 5, 5, 5)}), SAVED_FROM),

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_cnnvis.scan.volume import Volume
+from napari_cnnvis.ucm.build import build_hierarchy
 from napari_cnnvis.ucm.criterion import MergeCriterion
 from napari_cnnvis.ucm.region_graph import RegionGraph
 
@@ -67,3 +69,11 @@ def test_too_few_intensities_for_steps(values):
     feature = MergeCriterion().feature(data, np.ones(data.shape, bool))
     assert np.isfinite(feature).all()
     assert feature.dtype == np.float32
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 5, 7])
+def test_scans_of_a_few_values_can_be_cut(levels):
+    places = np.indices((24, 24, 24)) * levels // 24
+    data = np.pad(1 + places.sum(0).astype(np.float32), 6)
+    hierarchy = build_hierarchy(Volume(data, np.eye(4), "steps"))
+    assert hierarchy.n_nodes >= 1

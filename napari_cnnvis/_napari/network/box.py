@@ -157,7 +157,7 @@ class NetworkBox(QGroupBox):
         error = self._session.jobs.error
         if self.loaded is None and self.path is not None:
             self.more.setChecked(True)
-            self.settings.show_tried(self._session.opened.tried)
+            self.settings.show_tried(self._session.opened.tried, self.path)
         if suggestion := getattr(error, "suggestion", ""):
             self.settings.suggest(suggestion)
         fits = getattr(error, "fits", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -134,23 +135,26 @@ class ModelSettings(QFrame):
         self.kind.setCurrentIndex(self.kind.findData(recipe.output))
         names = recipe.class_names or model.class_names
         self.classes.setText(", ".join(names))
-        self._show_said(model)
+        self._show_said(model, Path(model.path))
         self.input.show_spec(model.input_spec)
         self.offer(None)
 
-    def show_tried(self, recipe: Recipe) -> None:
-        """Fill the form with how a checkpoint was taken that could not be loaded so."""
+    def show_tried(self, recipe: Recipe, path: Path) -> None:
+        """Fill the form with how the checkpoint at `path` was taken, that could not be loaded so."""
         if recipe.arch:
             self.suggest(recipe.arch)
-        self._show_said(recipe)
+        self._show_said(recipe, path)
         self.kind.setCurrentIndex(self.kind.findData(recipe.output))
         self.classes.setText(", ".join(recipe.class_names))
         if recipe.input_spec is not None:
             self.input.show_spec(recipe.input_spec)
 
-    def _show_said(self, said: Any) -> None:
-        """What a recipe and a model have alike."""
-        self.more_files.setText("; ".join(said.more_files))
+    def _show_said(self, said: Any, path: Path) -> None:
+        """What a recipe and a model have alike; files beside the checkpoint by their names alone."""
+        more = [Path(file) for file in said.more_files]
+        self.more_files.setText(
+            "; ".join(file.name if file.parent == path.parent else str(file) for file in more)
+        )
         self.scores.setText(said.scores)
         self.extra.setText(written_extra(said.extra))
 
