@@ -192,7 +192,14 @@ def prepared(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", blocks("python"))
+#: pages whose blocks take half a minute
+LONG = ("published",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in blocks("python")],
+)
 def test_python_blocks_run(name, prepared, tmp_path, monkeypatch):
     for path in prepared.iterdir():
         os.symlink(path, tmp_path / path.name)
