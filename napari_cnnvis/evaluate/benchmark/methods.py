@@ -18,6 +18,7 @@ from napari_cnnvis.evaluate.benchmark.options import (
     BENCHMARKED,
     CONTROLS,
     GRADIENT,
+    INPUT,
     SLIC,
     BenchmarkOptions,
 )
@@ -102,6 +103,9 @@ def methods_of(options: BenchmarkOptions) -> list[Method]:
         methods.append(ClassActivation(o.alignments))
     if gradient := tuple(name for name in GRADIENT if name in o.methods):
         methods.append(Gradients(gradient, o.alignments, o.layers))
+    methods.extend(
+        InputVoxels(key, o.baselines, o.quantities, o.smooths) for key in INPUT if key in o.methods
+    )
     methods.extend(Control(name) for name in CONTROLS if name in o.methods)
     return methods
 
@@ -267,6 +271,39 @@ class Gradients(Method):
                 *(shape, spacing, alignment),
             )
             yield MapFacts(**facts, recommended=layer == recommended, seconds=seconds), data
+
+
+@dataclass(frozen=True, eq=False)
+class InputVoxels(Method):
+    """A method that gives each voxel of the input a value; with the logit, as Grad-CAM."""
+
+    key: str
+    baselines: tuple[Baseline, ...]
+    quantities: tuple[str, ...]
+    smooths: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return BENCHMARKED[self.key]
+
+    def maps(self, case: Case) -> Iterator[TimedMap]:
+        takes_baselines = "baseline" in INPUT[self.key].parameters()
+        for baseline in self.baselines if takes_baselines else (None,):
+            how = {} if baseline is None else {"baseline": baseline}
+            start = time.perf_counter()
+            run = explain(
+                case.model, case.volume, self.key, target=case.target, cancel=case.cancel, **how
+            )
+            seconds = time.perf_counter() - start
+            if case.cancel.is_set():
+                return
+            assert isinstance(run, Attribution)
+            called = baseline_names([baseline]) if takes_baselines else ()
+            for quantity, smooth in product(self.quantities, self.smooths):
+                sign = "absolute" if quantity == "absolute" else "signed"
+                data = run.regions.map(sign, smooth, case.volume.spacing)
+                parts = [*called, sign, *([f"smoothed {smooth:g} mm"] if smooth else [])]
+                yield MapFacts(self.name, ", ".join(parts), seconds=seconds), data
 
 
 @dataclass(frozen=True, eq=False)

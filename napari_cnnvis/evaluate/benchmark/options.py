@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from napari_cnnvis.errors import MethodError
 from napari_cnnvis.explain.common_parameters import ALIGNMENTS, JOINS, SCORES
+from napari_cnnvis.explain.inputs.input_method import InputMethod
 from napari_cnnvis.explain.layers.gradient_method import GradientMethod
 from napari_cnnvis.explain.methods.box import BoxOcclusion
 from napari_cnnvis.explain.methods.cam import Cam
@@ -14,7 +15,15 @@ from napari_cnnvis.explain.methods.sensitivity import Sensitivity
 from napari_cnnvis.explain.parameter import Baseline, check_baselines, check_choice
 from napari_cnnvis.explain.registry import methods
 
-__all__ = ["BENCHMARKED", "CONTROLS", "GRADIENT", "SLIC", "BenchmarkOptions", "parse_region"]
+__all__ = [
+    "BENCHMARKED",
+    "CONTROLS",
+    "GRADIENT",
+    "INPUT",
+    "SLIC",
+    "BenchmarkOptions",
+    "parse_region",
+]
 
 #: occlusion of SLIC supervoxels, which only the benchmark has
 SLIC = "slic"
@@ -26,6 +35,8 @@ CONTROLS = {
 }
 #: Grad-CAM and its variants, by key
 GRADIENT = {key: m for key, m in methods().items() if issubclass(m, GradientMethod)}
+#: maps on the input's own voxels, by key
+INPUT = {key: m for key, m in methods().items() if issubclass(m, InputMethod)}
 _BOX, _REGIONS = BoxOcclusion.parameters(), Sensitivity.parameters()
 #: what can be benchmarked, and how it is called
 BENCHMARKED = {
@@ -33,7 +44,7 @@ BENCHMARKED = {
     SLIC: "SLIC sensitivity",
     Sensitivity.key: Sensitivity.title,
     Cam.key: Cam.title,
-    **{key: method.title for key, method in GRADIENT.items()},
+    **{key: method.title for key, method in (GRADIENT | INPUT).items()},
     **CONTROLS,
 }
 
@@ -59,9 +70,10 @@ class BenchmarkOptions:
     scores : sequence of {"probability", "logit", "log_prob"}
         The number whose drop is mapped.
     quantities : sequence of {"drop", "absolute"}
-        What occlusion maps hold: the drop, or its size.
+        What maps of occlusion and of the input's voxels hold: the drop, or its size; values with
+        their sign, or their size.
     smooths : sequence of float
-        Millimetres (full width at half maximum) by which occlusion maps are smoothed.
+        Millimetres (full width at half maximum) by which these maps are smoothed.
     alignments : sequence of {"stretch", "receptive field"}
         Where CAM, Grad-CAM and its variants put a layer's cells.
     layers : sequence of str

@@ -1,0 +1,1 @@
+"""Maps on the input's own voxels, from gradients of the score."""
