@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         help="the checkpoint: .safetensors, .pt, .pth, .ckpt, .pt2 or .npz, or the folder of a MONAI "
         "bundle or ClinicaDL MAPS; 'napari-cnnvis info' says what it holds",
     )
-    add_method_options(explain)
+    of_method = explain.add_argument_group("the method")
     explain.add_argument(
         "--disagreement",
         metavar="FILE",
@@ -42,6 +42,7 @@ def add_parser(commands: Any) -> None:
         "-o", "--output", required=True, help="the map: .nii.gz, .nii or .mgz; a .json goes with it"
     )
     add_overwrite(explain)
+    add_method_options(of_method)
     explain.set_defaults(run=_explain)
 
 

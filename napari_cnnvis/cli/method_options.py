@@ -67,7 +67,11 @@ def read_scan(options: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def add_method_options(group: Any) -> None:
-    """Add the methods and all their parameters to a command or to a group of its options."""
+    """Add the methods and all their parameters to a command or to a group of its options.
+
+    After the command's own options: a parameter of a name that these have gets its method's key
+    before it.
+    """
     group.add_argument(
         "--method", choices=methods(), default="grad-cam", help="default: %(default)s"
     )
@@ -114,11 +118,19 @@ def _add(group: Any, option: str, uses: dict[str, Parameter]) -> None:
     how: dict[str, Any] = {"dest": _PREFIX + option, "default": argparse.SUPPRESS}
     how["help"] = (whose + parameter.tip[0].lower() + parameter.tip[1:]).replace("%", "%%")
     if parameter.flag_value is not None:
-        group.add_argument(f"--{option}", action="store_const", const=parameter.flag_value, **how)
-        return
-    if parameter.kind == "flag":
-        group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, **how)
-        return
+        how |= {"action": "store_const", "const": parameter.flag_value}
+    elif parameter.kind == "flag":
+        how["action"] = argparse.BooleanOptionalAction
+    else:
+        how |= _taking_a_value(parameter, option)
+    try:
+        group.add_argument(f"--{option}", **how)
+    except argparse.ArgumentError:  # the command has such an option of its own
+        group.add_argument(f"--{next(iter(uses))}-{option}", **how)
+
+
+def _taking_a_value(parameter: Parameter, option: str) -> dict[str, Any]:
+    how: dict[str, Any] = {}
     if parameter.choices:
         how["choices"] = list(parameter.choices)
     elif parameter.unit:
@@ -129,7 +141,7 @@ def _add(group: Any, option: str, uses: dict[str, Parameter]) -> None:
         how["type"] = _TYPES[parameter.kind]
     if parameter.kind in ("wholes", "numbers", "baselines"):
         how["nargs"] = "+"
-    group.add_argument(f"--{option}", **how)
+    return how
 
 
 def given_request(options: argparse.Namespace, model: Any, predictions: Any) -> ExplainRequest:

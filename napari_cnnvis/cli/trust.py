@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
         "--map",
         help="a saved map of this scan, with its .json; instead of --method and its options",
     )
-    add_method_options(trust.add_argument_group("the map, if it is to be computed"))
+    of_map = trust.add_argument_group("the map, if it is to be computed")
     how = trust.add_argument_group("the tests")
     how.add_argument(
         "--tests",
@@ -60,6 +60,7 @@ def add_parser(commands: Any) -> None:
         required=True,
         help="gets trust.json, curves.csv, trust.png and trust.svg",
     )
+    add_method_options(of_map)
     trust.set_defaults(run=_trust)
 
 

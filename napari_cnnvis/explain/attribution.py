@@ -49,6 +49,9 @@ class Attribution:
     cell_grid : dict or None
         Where the cells lie: "affine" and "shape" of the model's grid, the layer's "grid"
         on it (a `LayerGrid`), and the "alignment".
+    voxels : VoxelValues or None
+        For gradients of the input: the values as they are, from which the map is drawn with
+        another sign or smoothing.
 
     Examples
     --------
@@ -72,6 +75,7 @@ class Attribution:
     regions: Any = None
     nearest: Callable[[], np.ndarray] | None = None
     cell_grid: dict[str, Any] | None = None
+    voxels: Any = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.record, Record):

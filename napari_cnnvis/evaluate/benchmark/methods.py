@@ -301,7 +301,7 @@ class InputVoxels(Method):
             called = baseline_names([baseline]) if takes_baselines else ()
             for quantity, smooth in product(self.quantities, self.smooths):
                 sign = "absolute" if quantity == "absolute" else "signed"
-                data = run.regions.map(sign, smooth, case.volume.spacing)
+                data = run.voxels.map(sign, smooth, case.volume.spacing)
                 parts = [*called, sign, *([f"smoothed {smooth:g} mm"] if smooth else [])]
                 yield MapFacts(self.name, ", ".join(parts), seconds=seconds), data
 

@@ -92,7 +92,7 @@ class InputRun:
             reference,
             partial=partial,
             notes=(*self.conformed.notes, *notes),
-            regions=kept,
+            voxels=kept,
         )
 
     def _seen(self) -> np.ndarray:

@@ -41,5 +41,5 @@ class VoxelValues:
 def redrawn(attribution: Attribution, how: Any) -> Attribution:
     """The attribution with another sign or smoothing, from the values that are kept."""
     spacing = np.linalg.norm(attribution.affine[:3, :3], axis=0)
-    data = attribution.regions.map(how.sign, how.smooth, tuple(spacing))
+    data = attribution.voxels.map(how.sign, how.smooth, tuple(spacing))
     return replace(attribution, data=data, record=attribution.record.of_view(how))

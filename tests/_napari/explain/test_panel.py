@@ -89,6 +89,7 @@ def test_every_method_adds_an_overlay_on_its_scan(qtbot, panel, gap_file, method
     panel.method_form.choose_method(method)
     panel.method_form.field("finest").setValue(8)
     panel.method_form.field("stride").setValue(8)
+    panel.method_form.field("samples").setValue(2)
     run(qtbot, panel, method)
     overlay = panel.viewer.layers[-1]
     assert len(panel.viewer.layers) == 2
