@@ -16,6 +16,7 @@ from napari_cnnvis.errors import CnnVisError, MethodError, shortened
 from napari_cnnvis.explain.common_parameters import SCORES
 from napari_cnnvis.explain.method import Method
 from napari_cnnvis.explain.parameter import Parameter
+from napari_cnnvis.models.further_inputs import is_scan_file
 from napari_cnnvis.models.output_kinds import OUTPUT_KINDS
 from napari_cnnvis.scan.conform import InputSpec
 from napari_cnnvis.ucm.options import BOUNDARIES
@@ -142,11 +143,15 @@ def _texts_by_name(value: Any) -> dict[str, str]:
 
 
 def _extra(value: Any) -> dict[str, Any]:
-    """Numbers, or lists of numbers, by name."""
+    """Numbers, lists of numbers, or files, by name."""
     if not isinstance(value, Mapping) or len(value) > _LONGEST_LIST:
         raise ValueError
     return {
-        _text(name): _listed(_real, given) if isinstance(given, list) else _real(given)
+        _text(name): _text(given)
+        if is_scan_file(given)
+        else _listed(_real, given)
+        if isinstance(given, list)
+        else _real(given)
         for name, given in value.items()
     }
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_cnnvis.errors import MethodError, shortened, some_of
+from napari_cnnvis.errors import MethodError, some_of
 from napari_cnnvis.models.execution import (
     arrange_weights,
     inspecting,
     pick_device,
     plain_errors,
 )
+from napari_cnnvis.models.further_inputs import extra_of_row
 from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
 from napari_cnnvis.models.number_types import check_initialised
 from napari_cnnvis.models.outputs import Outputs
@@ -26,7 +27,7 @@ from napari_cnnvis.models.probing import probed
 from napari_cnnvis.models.rows import Rows
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.scan.conform import Conformed, InputSpec, conform
-from napari_cnnvis.scan.volume import Scan
+from napari_cnnvis.scan.volume import Scan, channels_of
 
 __all__ = ["Model"]
 
@@ -72,9 +73,10 @@ class Model:
     scores : str, optional
         Of a network that gives several tensors: which are the scores of the classes. A key
         or field, or "0", "1" in a tuple.
-    extra : mapping of str to float or list of float, optional
+    extra : mapping of str to float, list of float or path, optional
         Further arguments of the network, or entries of the dictionary that it takes, such as
-        ``{"age": 71}``; they are the same in each pass.
+        ``{"age": 71}`` or ``{"t2": "t2.nii.gz"}``, another scan on the same grid; the same in
+        each pass.
 
     Raises
     ------
@@ -198,19 +200,7 @@ class Model:
         MethodError
             If such a cell is not a number.
         """
-        cells = {name.casefold(): cell for name, cell in columns.items()}
-        given = {}
-        for name in self.extra:
-            if name.casefold() not in cells:
-                continue
-            cell = cells[name.casefold()]
-            try:
-                given[name] = float(cell)
-            except ValueError as exc:
-                raise MethodError(
-                    f"The column '{name}' has '{shortened(cell, 40)}' for this scan, but the network "
-                    "needs a number there."
-                ) from exc
+        given = extra_of_row(self.extra, columns)
         return self.with_extra(given) if given else self
 
     def _like(self, **changes: Any) -> Model:
@@ -300,6 +290,8 @@ class Model:
 
         Of a network that stays random, the notes say how much its outputs vary.
         """
+        for second in self.reading.call.scans:
+            second.check(channels_of(volume)[0])
         conformed = conform(volume, self.input_spec)
         if not self.layers(conformed.data.shape).random:
             return conformed

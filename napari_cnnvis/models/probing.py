@@ -111,7 +111,7 @@ class ProbedNetwork:
         self.module, self._name = module, name
         self._layers = lru_cache(maxsize=8)(self._find_layers)
         first: ComputeError | None = None
-        for call in ways_to_call(module, extra):
+        for call in ways_to_call(module, extra, spec):
             self.call = call
             self._layers.cache_clear()
             try:
