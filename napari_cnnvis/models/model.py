@@ -329,14 +329,16 @@ class Model:
         """Whether scans may go through the network together.
 
         False if the outputs for one depend on what else is in the batch, as with batch
-        statistics in evaluation mode; it is tried once for each shape, with `x`
-        (1, c, i, j, k) and another input.
+        statistics in evaluation mode; it is tried once for each shape, with the middle of `x`
+        (1, c, i, j, k), if the network takes inputs of that size, and another input.
 
         Raises
         ------
         ComputeError
             If the network cannot run on `x`.
         """
+        for axis, n in enumerate(self._probed.smaller_than(tuple(x.shape[2:])), 2):
+            x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
         return self._rows.are_independent(x)
 
     def pass_seconds(self, x: torch.Tensor) -> float:

@@ -258,6 +258,13 @@ class ProbedNetwork:
         # over windows the network's own outputs are averaged
         return found if self.spec.window is None else found.as_given()
 
+    def smaller_than(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A cube that the network takes as well, if that is smaller along each axis; else `shape`."""
+        if self.spec.window is not None:
+            return shape
+        small = self._small_shape()
+        return small if max(small) < min(shape) else shape
+
     def _small_shape(self) -> tuple[int, int, int]:
         """The smallest cube that a network of any input size can take."""
         for n in (32, 48, 64, 96):

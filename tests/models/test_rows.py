@@ -125,6 +125,18 @@ def test_deletion_curves_are_those_of_single_passes():
     assert curves.engine.endswith("by single passes")
 
 
+def test_it_is_tried_on_a_small_input_where_the_network_takes_one(monkeypatch):
+    model = cv.Model(
+        nn.Sequential(nn.Conv3d(1, 2, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten()), device="cpu"
+    )
+    shapes, plain = [], model.logits
+    monkeypatch.setattr(model, "logits", lambda x: shapes.append(tuple(x.shape)) or plain(x))
+    assert model.takes_batches(torch.rand(1, 1, 48, 40, 44))
+    assert shapes == [(1, 1, 32, 32, 32), (1, 1, 32, 32, 32), (2, 1, 32, 32, 32)]
+    assert model.pass_seconds(torch.rand(1, 1, 48, 40, 44)) > 0
+    assert shapes[3:] == [(1, 1, 48, 40, 44)]
+
+
 def test_it_is_tried_once_for_each_shape(monkeypatch):
     model = model_of(INDEPENDENT["plain"])
     x, passes = model.tensor(scan().data), []
@@ -133,3 +145,13 @@ def test_it_is_tried_once_for_each_shape(monkeypatch):
     assert model.takes_batches(x)
     assert model.takes_batches(x.clone())
     assert passes == [1, 1, 2]
+
+
+@pytest.mark.parametrize("name", DEPENDENT)
+@pytest.mark.parametrize("size", [40, 33])
+def test_it_is_seen_also_where_the_middle_of_the_scan_is_empty(name, size):
+    net = DEPENDENT[name]
+    model = cv.Model(net, input_spec=cv.InputSpec(intensity="none"), device="cpu")
+    x = torch.zeros(1, 1, size, size, size)
+    x[..., 0] = 1
+    assert not model.takes_batches(x)
