@@ -24,7 +24,7 @@ from napari_cnnvis.models.layers import NetworkLayers, TargetLayer
 from napari_cnnvis.models.number_types import check_initialised
 from napari_cnnvis.models.outputs import Outputs
 from napari_cnnvis.models.probing import probed
-from napari_cnnvis.models.rows import Rows
+from napari_cnnvis.models.rows import Rows, stays_channels_last
 from napari_cnnvis.models.windows import SlidingWindows
 from napari_cnnvis.scan.conform import Conformed, InputSpec, conform
 from napari_cnnvis.scan.volume import Scan, channels_of
@@ -129,6 +129,7 @@ class Model:
         self._channels_last = self.device.type == "cpu" and not script
         if self._channels_last:
             arrange_weights(self.module)
+        self._layout_known = False
         self.arch, self.path, self.more_files = arch or "", path or "", tuple(more_files)
         self.training = dict(training or {})
         self._rows = Rows(lambda x: self.logits(self.arranged(x)))
@@ -328,9 +329,8 @@ class Model:
     def takes_batches(self, x: torch.Tensor) -> bool:
         """Whether scans may go through the network together.
 
-        False if the outputs for one depend on what else is in the batch, as with batch
-        statistics in evaluation mode; it is tried once for each shape, with the middle of `x`
-        (1, c, i, j, k), if the network takes inputs of that size, and another input.
+        False if the outputs for one depend on what else is in the batch. It is tried once for
+        each shape, on the middle of `x` (1, c, i, j, k) where the network takes smaller inputs.
 
         Raises
         ------
@@ -344,6 +344,13 @@ class Model:
     def pass_seconds(self, x: torch.Tensor) -> float:
         """How long one pass takes, measured on `x` (1, c, i, j, k) the first time."""
         return self._rows.seconds(x)
+
+    def use_faster_layout(self, x: torch.Tensor) -> None:
+        """Lay weights out in memory as a pass on `x` shows to be faster; tried once."""
+        if self._channels_last and not self._layout_known:
+            seconds = self.pass_seconds(x)
+            self._channels_last = stays_channels_last(self.module, self.logits, x, seconds)
+        self._layout_known = True
 
     def predict(self, volume: Scan) -> np.ndarray:
         """Class probabilities of a scan.

@@ -189,13 +189,13 @@ def own_scores(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def expected_prediction(own: torch.Tensor, ends_in: str) -> np.ndarray:
     """The classes' probabilities from the module's own output."""
-    if ends_in in ("softmax", "sigmoid"):
+    if ends_in in ("softmax", "sigmoid") and own.shape[1] > 1:
         return own[0].numpy()
     if ends_in == "log_softmax":
         return own[0].exp().numpy()
     if own.shape[1] > 1:
         return own[0].softmax(0).numpy()
-    p = float(own[0, 0].sigmoid())
+    p = float(own[0, 0] if ends_in == "sigmoid" else own[0, 0].sigmoid())
     return np.array([1 - p, p])
 
 

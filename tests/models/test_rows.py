@@ -155,3 +155,26 @@ def test_it_is_seen_also_where_the_middle_of_the_scan_is_empty(name, size):
     x = torch.zeros(1, 1, size, size, size)
     x[..., 0] = 1
     assert not model.takes_batches(x)
+
+
+@pytest.mark.parametrize("faster", ["channels last", "as in training"])
+def test_the_faster_layout_is_kept(monkeypatch, faster):
+    net = nn.Sequential(nn.Conv3d(2, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    spec = cv.InputSpec(intensity="none", channels=2)
+    model = cv.Model(net, input_spec=spec, device="cpu")
+    x = torch.rand(1, 2, 8, 8, 8)
+    before = model.logits(x)
+
+    def seconds(rows, given):
+        last = net[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+        return 1.0 if last == (faster == "channels last") else 2.0
+
+    monkeypatch.setattr("napari_cnnvis.models.rows.Rows.seconds", seconds)
+    values = net[0].weight.detach().clone()
+    for _ in range(2):
+        model.use_faster_layout(x)
+        last = net[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+        assert last == (faster == "channels last")
+        assert model.arranged(x).is_contiguous(memory_format=torch.channels_last_3d) == last
+    assert torch.equal(net[0].weight, values)
+    torch.testing.assert_close(model.logits(model.arranged(x)), before)

@@ -31,6 +31,8 @@ __all__ = ["EngineReport", "choose_scorer"]
 _BELIEVED = 1e-4
 #: share of the work of full passes from which on incremental passes do not pay
 _NOT_WORTH = 0.8
+#: regions from which on it pays to try in which layout a full pass is faster
+_MANY = 50
 #: share of the free memory that kept outputs may take
 _MEMORY = 0.7
 _NOT_TOGETHER = (
@@ -102,6 +104,8 @@ def choose_scorer(
     check_choice(precision, PRECISIONS, "a precision")
 
     def full(reason: str, size: int | None = batch_size) -> tuple[RegionScorer, EngineReport]:
+        if len(occlusions.boxes) >= _MANY:
+            model.use_faster_layout(clean)
         scorer = FullPassScorer(model, clean, size)
         single = _IN_SINGLE if precision == "half" else ""
         return scorer, EngineReport(
