@@ -155,16 +155,19 @@ def entries() -> Iterator[Entry]:
 
 
 def prepared(entry: Entry) -> nn.Module:
-    """With weights and statistics that let a region be seen at the output."""
+    """With weights that let a region be seen at the output, and the statistics of such inputs."""
     torch.manual_seed(0)
     net = entry.make().eval()
     for module in net.modules():
         if isinstance(module, nn.Conv3d | nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return net
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        net(torch.rand(2, entry.channels, *shape_of(entry)))
+    return net.eval()
 
 
 def shape_of(entry: Entry) -> tuple[int, int, int]:
