@@ -341,9 +341,9 @@ class Model:
             x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
         return self._rows.are_independent(x)
 
-    def pass_seconds(self, x: torch.Tensor) -> float:
+    def pass_seconds(self, x: torch.Tensor, in_batches: bool = False) -> float:
         """How long one pass takes, measured on `x` (1, c, i, j, k) the first time."""
-        return self._rows.seconds(x)
+        return self._rows.seconds_in_batches(x) if in_batches else self._rows.seconds(x)
 
     def use_faster_layout(self, x: torch.Tensor) -> None:
         """Lay weights out in memory as a pass on `x` shows to be faster; tried once."""

@@ -32,7 +32,7 @@ _BELIEVED = 1e-4
 #: share of the work of full passes from which on incremental passes do not pay
 _NOT_WORTH = 0.8
 #: regions from which on it pays to try in which layout a full pass is faster
-_MANY = 50
+_MANY = 100
 #: share of the free memory that kept outputs may take
 _MEMORY = 0.7
 _NOT_TOGETHER = (

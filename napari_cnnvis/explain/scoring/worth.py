@@ -13,6 +13,8 @@ __all__ = ["PassTimes"]
 
 #: seconds that tracing takes for each layer, until it was measured here
 _TRACING = 0.015
+#: regions from which on it is worth a pass or two to know how long passes take in batches
+_MANY = 50
 #: an estimate has to be so much below full passes to be tried, and to be used
 _TRIED, _USED = 0.9, 0.95
 #: regions computed both ways are one in so many, and this many
@@ -36,7 +38,7 @@ class PassTimes:
     def __init__(self, model: Model, clean: Tensor, boxes: np.ndarray) -> None:
         self.regions = len(boxes)
         self.probes = int(np.clip(math.ceil(self.regions / _ONE_IN), _FEWEST_PROBES, _MOST_PROBES))
-        self._pass = model.pass_seconds(clean)
+        self._pass = model.pass_seconds(clean, self.regions >= _MANY)
         self._layers = sum(1 for m in model.module.modules() if next(m.children(), None) is None)
         i, j, k = clean.shape[2:]
         self._share = model.layers((i, j, k)).share_of(boxes[..., 1] - boxes[..., 0])

@@ -26,7 +26,7 @@ def known_to_take_batches(monkeypatch):
     """Passes are counted here; those that try whether batches can be taken are another test's."""
     monkeypatch.setattr(Model, "takes_batches", lambda self, x: True)
     monkeypatch.setattr(Model, "use_faster_layout", lambda self, x: None)
-    monkeypatch.setattr(Model, "pass_seconds", lambda self, x: 1.0)
+    monkeypatch.setattr(Model, "pass_seconds", lambda self, x, in_batches=False: 1.0)
 
 
 class Seen(list):

@@ -54,7 +54,7 @@ def regions(cells=4):
 def times_of(net, pass_seconds, tracing=0.015, cells=4):
     model = model_of(net)
     data, occlusions = regions(cells)
-    model.pass_seconds = lambda x: pass_seconds
+    model.pass_seconds = lambda x, in_batches=False: pass_seconds
     times = PassTimes(model, model.tensor(data), occlusions.boxes)
     times.tracing = tracing
     return times
@@ -160,6 +160,8 @@ def test_the_time_of_a_pass_is_measured_once_and_is_that_of_one():
     first = model.pass_seconds(x)
     assert model.pass_seconds(x.clone()) == first > 0
     assert passes == [1]
+    assert model.pass_seconds(x, in_batches=True) <= first
+    assert passes == [1, 2]
     assert model.takes_batches(x)
     assert model.pass_seconds(x) <= first
     assert worth.PassTimes(model, x, regions()[1].boxes).full <= 64 * first
