@@ -250,7 +250,7 @@ class ProbedNetwork:
             return replace(reading, ends_in="")
         if not layers.squashes:
             return reading
-        shape = self.spec.net_shape or self._small_shape()
+        shape = self.spec.net_shape or self._small_shape() or _ANY_SHAPE
         inputs = _random_inputs((1, self.spec.channels, *shape))
         with inspecting(self.module), torch.no_grad(), plain_errors("looking at its outputs"):
             found = find_end(reading, self.module, [place(x) for x in inputs])
@@ -263,17 +263,17 @@ class ProbedNetwork:
         if self.spec.window is not None:
             return shape
         small = self._small_shape()
-        return small if max(small) < min(shape) else shape
+        return shape if small is None or max(small) >= min(shape) else small
 
-    def _small_shape(self) -> tuple[int, int, int]:
-        """The smallest cube that a network of any input size can take."""
+    def _small_shape(self) -> tuple[int, int, int] | None:
+        """The smallest cube that the network can take, of some usual sizes; or None."""
         for n in (32, 48, 64, 96):
             try:
                 self._layers((n, n, n), self.spec.channels)
             except ComputeError:
                 continue
             return n, n, n
-        return _ANY_SHAPE
+        return None
 
     def said_of(self, reading: Reading) -> tuple[str, ...]:
         """How the network is called and read, where that is not plain."""

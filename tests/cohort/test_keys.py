@@ -34,6 +34,12 @@ OTHER = {
     "inside": "everywhere",
     "time_budget": 60.0,
     "precision": "half",
+    "sign": "absolute",
+    "noise": 0.2,
+    "samples": 5,
+    "squared": True,
+    "seed": 3,
+    "steps": 30,
 }
 PARAMETERS = [(key, name) for key, method in methods().items() for name in method.parameters()]
 

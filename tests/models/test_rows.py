@@ -178,3 +178,21 @@ def test_the_faster_layout_is_kept(monkeypatch, faster):
         assert model.arranged(x).is_contiguous(memory_format=torch.channels_last_3d) == last
     assert torch.equal(net[0].weight, values)
     torch.testing.assert_close(model.logits(model.arranged(x)), before)
+
+
+@pytest.mark.parametrize("size", [40, 111, 130])
+def test_it_is_tried_on_the_only_size_that_a_network_takes(size):
+    class OneSize(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (
+                nn.Conv3d(1, 2, 3, stride=4),
+                nn.Linear(2 * ((size - 3) // 4 + 1) ** 3, 2),
+            )
+
+        def forward(self, x):
+            return self.b(torch.relu(self.a(x)).flatten(1))
+
+    spec = cv.InputSpec(shape=(size,) * 3, intensity="none")
+    model = cv.Model(OneSize(), input_spec=spec, device="cpu")
+    assert model.takes_batches(torch.rand(1, 1, size, size, size))

@@ -44,6 +44,7 @@ def weights_in(content: Any) -> dict[str, Found]:
 
     Examples
     --------
+    >>> import torch
     >>> state = {"conv.weight": torch.zeros(2, 1, 3, 3, 3)}
     >>> list(weights_in({"epoch": 3, "params_ema": dict(state), "params": state}))
     ['params', 'params_ema']
