@@ -14,6 +14,7 @@ are left out and named. One thread, so that two processes do not disturb each ot
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 import warnings
@@ -250,8 +251,9 @@ def row(entry: Entry, cells: int) -> list[str]:
     spec = cv.InputSpec(shape=shape, intensity="none", channels=entry.channels)
     with torch.no_grad():
         own = own_scores(net, x)
-    as_values = cv.Model(net, input_spec=spec, output="regression", device="cpu")
-    model = as_values if entry.value else cv.Model(net, input_spec=spec, device="cpu")
+    ours = copy.deepcopy(net)  # whose weights are laid out in memory for us
+    as_values = cv.Model(ours, input_spec=spec, output="regression", device="cpu")
+    model = as_values if entry.value else cv.Model(ours, input_spec=spec, device="cpu")
     expected = own[0].numpy() if entry.value else expected_prediction(own, model.reading.ends_in)
     prediction = np.abs(model.predict(scans) - expected)
     model = as_values  # from here on the first output itself is the score, whatever it means
