@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import slic
 
+from napari_cnnvis.evaluate.benchmark.cases import Case, Method, TimedMap
 from napari_cnnvis.evaluate.benchmark.options import (
     BENCHMARKED,
     CONTROLS,
@@ -36,56 +35,12 @@ from napari_cnnvis.scan.volume import Volume
 from napari_cnnvis.ucm.build import build_hierarchy
 from napari_cnnvis.ucm.hierarchy import Hierarchy
 
-__all__ = ["Case", "Method", "methods_of", "slic_level"]
+__all__ = ["methods_of", "slic_level"]
 
 #: blur of the scan, in mm, before its edges are sought
 _EDGE_SCALE = 2.0
 #: how compact SLIC's supervoxels are; see the benchmark of supervoxels
 _COMPACTNESS = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What a method is run on.
-
-    Attributes
-    ----------
-    model : Model
-    volume : Volume
-    inside : array of bool, shape of the volume
-        The voxels that count.
-    target : int
-        The class to explain.
-    cancel : threading.Event
-        When set, methods stop soon; what they then give is not complete.
-    """
-
-    model: Model
-    volume: Volume
-    inside: np.ndarray
-    target: int
-    cancel: threading.Event
-
-
-#: a map and what it is
-TimedMap = tuple[MapFacts, np.ndarray]
-
-
-class Method(ABC):
-    """A way to get maps from one run. Its fields are its settings, and nothing else counts."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What is being run, as people call it."""
-
-    def applies(self, model: Model, shape: tuple[int, int, int]) -> bool:
-        """Whether it can be run on this network."""
-        return True
-
-    @abstractmethod
-    def maps(self, case: Case) -> Iterator[TimedMap]:
-        """The maps, one after the other: shape of the scan, signed, raw."""
 
 
 def methods_of(options: BenchmarkOptions) -> list[Method]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from napari_cnnvis.cohort.keys import ResultKeys, scan_hash
 from napari_cnnvis.errors import MethodError, in_plain_words, some_of
-from napari_cnnvis.evaluate.benchmark.methods import Case, Method, methods_of
+from napari_cnnvis.evaluate.benchmark.cases import Case, Method
+from napari_cnnvis.evaluate.benchmark.methods import methods_of
 from napari_cnnvis.evaluate.benchmark.options import BenchmarkOptions
 from napari_cnnvis.evaluate.benchmark.rows import RowStore, ScoreRow, write_csv
 from napari_cnnvis.evaluate.benchmark.table import BenchmarkScan, ScanWithRegions
